@@ -1,0 +1,5 @@
+"""Durable queues: work that many consumers compete for."""
+
+import _holdfast
+
+_holdfast.check_siblings(__name__)  # another package of a sibling's name in the way is one clear ImportError

@@ -1,0 +1,1 @@
+"""A rolling deployment on one machine, and an audit of it."""

@@ -1,0 +1,1 @@
+"""What the engines share: clients, transactions, clock, lease and envelope."""

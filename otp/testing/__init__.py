@@ -1,0 +1,1 @@
+"""Help for testing actors and supervisors."""
