@@ -1,9 +1,9 @@
 """Refuse a stranger in the place of one of our packages.
 
-`otp`, `queues`, `checkpoints` and `patterns` are names that other folders and distributions have too, and what
-comes first on `sys.path` wins. Each package asks here, before it imports a sibling, whether Python would find
-ours. This module has a name of its own, so it is always found itself; importing it is also the mark by which
-the code of our `__init__` files is known.
+`otp`, `queues`, `checkpoints` and `patterns` are names that other folders and distributions have too, and
+what comes first on `sys.path` wins. Each package asks here, before it imports a sibling, whether Python would
+find ours. This module has a name of its own, so it is always found itself; importing it is also the mark by
+which the code of our `__init__` files is known.
 """
 
 from __future__ import annotations
@@ -38,13 +38,8 @@ def _is_ours(name: str) -> bool:
         if get_code is None:  # an unusual loader that cannot say
             return True
         code = get_code(name)
-    except (
-        ValueError,
-        SyntaxError,
-        ImportError,
-        OSError,
-    ):  # no spec, another Python's source, an unreadable file
-        return False
+    except (ValueError, SyntaxError, ImportError, OSError):
+        return False  # made by hand and without a spec, or source that this Python cannot read
     return code is not None and __name__ in code.co_names
 
 
@@ -62,8 +57,8 @@ def _shadowed(package: str, sibling: str) -> ImportError:
         )
     else:
         what = (
-            f"Python finds {found} first: rename it, or take its folder off sys.path, where the folder of the "
-            f"script and the current directory come before installed packages (ours is in {home})"
+            f"Python finds {found} first: rename it, or take its folder off sys.path, where the script's folder "
+            f"and the current directory come before installed packages (ours is in {home})"
         )
     return ImportError(
         f"{package!r} needs holdfast's own package {sibling!r}, but {what}",

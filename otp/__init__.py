@@ -2,4 +2,4 @@
 
 import _holdfast
 
-_holdfast.check_siblings(__name__)  # needs no sibling; the line is the mark by which the siblings know this file
+_holdfast.check_siblings(__name__)  # needs none, but by this its siblings know this file
