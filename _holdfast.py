@@ -32,7 +32,7 @@ def _is_ours(name: str) -> bool:
     """Whether what `import name` finds is ours. It is looked at and not run: a stranger may do anything."""
     try:
         spec = find_spec(name)
-        if spec is None:
+        if spec is None or spec.loader is None:  # nothing, or a folder without an __init__
             return False
         get_code = getattr(spec.loader, "get_code", None)
         if get_code is None:  # an unusual loader that cannot say
@@ -57,8 +57,8 @@ def _shadowed(package: str, sibling: str) -> ImportError:
         )
     else:
         what = (
-            f"Python finds {found} first: rename it, or take its folder off sys.path, where the script's folder "
-            f"and the current directory come before installed packages (ours is in {home})"
+            f"Python finds {found} first: rename it, or take its folder off sys.path, where the script's "
+            f"folder and the current directory come before installed packages (ours is in {home})"
         )
     return ImportError(
         f"{package!r} needs holdfast's own package {sibling!r}, but {what}",
