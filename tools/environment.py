@@ -91,7 +91,9 @@ def create(venv: Path) -> bool:
 
 def base_python() -> str:
     """Return the interpreter behind this one, which may be in the very environment that is made anew."""
-    return sys._base_executable if sys.prefix != sys.base_prefix else sys.executable
+    if sys.prefix == sys.base_prefix:
+        return sys.executable
+    return str(Path(sys.base_prefix, "bin", "python{}.{}".format(*sys.version_info)))
 
 
 def python(venv: Path) -> str:
