@@ -12,7 +12,7 @@ UV = uv==0.13.9
 # What the caller's shell has set up for another environment.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONNOUSERSITE CDPATH
 
-.PHONY: help demo demo-seeds test check format bench soak lock clean python demo-env test-env dev-env
+.PHONY: help demo demo-seeds test check coverage format bench soak lock clean python demo-env test-env dev-env
 .NOTPARALLEL:
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make demo-seeds  run it with kills and pauses          SEEDS=20 random seeds in a row"
 	@echo "make test        run the tests                         ARGS='-k mailbox' passes options on to pytest"
 	@echo "make check       lint, types, arrows, wheel"
+	@echo "make coverage    run the tests and say what they do not reach"
 	@echo "make format      let ruff put in order what it can"
 	@echo "make bench       run the benchmarks"
 	@echo "make soak        run the long tests, too, with random examples"
@@ -55,6 +56,12 @@ check: dev-env
 	@rm -rf build/wheel
 	@$(RUN) -m hatchling build --target wheel --directory build/wheel
 	@$(RUN) -m check_wheel_contents build/wheel
+
+coverage: dev-env
+	@$(RUN) -m coverage erase
+	@$(RUN) -m coverage run -m pytest $(ARGS)
+	@$(RUN) -m coverage combine --quiet
+	@$(RUN) -m coverage report
 
 format: dev-env
 	@$(RUN) -m ruff check --fix .
