@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
+
+if TYPE_CHECKING:
+    from types import UnionType
 
 
 def seconds(argument: str, value: object, *, otherwise: str = "") -> None:
@@ -42,6 +45,12 @@ def choice(argument: str, value: object, choices: tuple[str, ...]) -> None:
     """One of ``choices``."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+
+
+def instance(argument: str, value: object, kind: type | UnionType, description: str) -> None:
+    """An instance of ``kind``, which the error calls by its ``description``."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{argument} must be {description}, not {value!r}")
 
 
 def _is_number(value: object) -> TypeGuard[float]:

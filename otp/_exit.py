@@ -64,7 +64,7 @@ def describe(exception: BaseException) -> str:
 
 
 class Stop(Exception):
-    """Raised by a child to end itself without fault: ``Stop(reason)`` with ``Shutdown``, ``Stop()`` as normal."""
+    """Raised by a child to end without fault: ``Stop()`` is ``Normal``, ``Stop(x)`` is ``Shutdown(x)``."""
 
     def __init__(self, reason: object = None) -> None:
         super().__init__(*(() if reason is None else (reason,)))

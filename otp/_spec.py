@@ -74,7 +74,7 @@ class ChildSpec:
             checks.seconds("shutdown", self.shutdown, otherwise=', "brutal" or "infinity"')
         if self.init_timeout != math.inf:
             checks.positive_seconds("init_timeout", self.init_timeout, otherwise=" or math.inf")
-        _check_backoff(self.backoff)
+        checks.instance("backoff", self.backoff, Backoff | None, "a Backoff or None")
         checks.whole("mailbox", self.mailbox, least=1)
 
     @property
@@ -150,21 +150,10 @@ def _name_of(start: Start) -> str:
     return name
 
 
-def check_spec(argument: str, value: object) -> None:
-    """Raise ``TypeError`` unless ``value`` is a ``ChildSpec``."""
-    if not isinstance(value, ChildSpec):
-        raise TypeError(f"{argument} must be what child() returns, not {value!r}")
-
-
-def _check_backoff(backoff: object) -> None:
-    if backoff is not None and not isinstance(backoff, Backoff):
-        raise TypeError(f"backoff must be a Backoff or None, not {backoff!r}")
-
-
 def _children(children: Iterable[ChildSpec]) -> tuple[ChildSpec, ...]:
     known: set[str] = set()
     for spec in (specs := tuple(children)):
-        check_spec("children", spec)
+        checks.instance("each of children", spec, ChildSpec, "what child() returns")
         if spec.id in known:
             raise ValueError(f"children must have different ids, but {spec.id!r} is there twice")
         known.add(spec.id)
@@ -197,7 +186,7 @@ class Supervisor:
         checks.choice("strategy", self.strategy, get_args(Strategy))
         checks.whole("intensity", self.intensity, least=0)
         checks.positive_seconds("period", self.period)
-        _check_backoff(self.backoff)
+        checks.instance("backoff", self.backoff, Backoff | None, "a Backoff or None")
         if self.strategy == "simple_one_for_one":
             if len(self.children) != 1:
                 given = len(self.children)

@@ -1,0 +1,349 @@
+"""What goes into the supervision core and what comes out of it: events and requests, actions and states.
+
+The core (``SupervisorCore``) decides, the shell around it acts. The shell hands over what happened as an
+event and carries out the actions that it gets back, in order. It promises:
+
+- Every ``StartChild`` is answered by exactly one ``ChildUp``, ``ChildIgnored`` or ``ChildFailedToStart`` (or
+  ``ChildDown``, if the shell cannot tell), and every ``ChildUp`` in the end by one ``ChildDown``.
+- A ``StopChild`` is answered by the end of that child, whatever its reason: ``ChildDown``, or, when it was
+  still coming up, any of the answers above (one that came up all the same is then reported down, too).
+- A ``ScheduleRetry`` is answered by ``RetryDue`` with the same generation after the delay; also a delay of
+  0 goes through the shell's queue, so that what is already waiting there is served first.
+- After ``StartFailed``, ``GiveUp`` or ``Stopped`` no child is left, and the core does nothing any more.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from attrs import field, frozen
+
+from . import _checks as checks
+from ._errors import OtpError
+from ._exit import Crashed, ExitReason
+from ._spec import ChildSpec
+
+# -- events ---------------------------------------------------------------------------------------------
+
+
+@frozen
+class Start:
+    """Start the children of the spec, in order. Ends in ``Started`` or, rolled back, in ``StartFailed``."""
+
+
+@frozen
+class ChildUp:
+    """The child has come up: its init is done."""
+
+    id: str
+    incarnation: int
+    now: float
+
+
+@frozen
+class ChildIgnored:
+    """The child's init asked to be left out (``Ignore``). That is a success; the child does not run."""
+
+    id: str
+    incarnation: int
+
+
+@frozen
+class ChildFailedToStart:
+    """The child has ended before it came up."""
+
+    id: str
+    incarnation: int
+    reason: ExitReason
+    now: float
+
+
+@frozen
+class ChildDown:
+    """The child has ended, by itself or because it was told to."""
+
+    id: str
+    incarnation: int
+    reason: ExitReason
+    now: float
+
+
+@frozen
+class RetryDue:
+    """The delay of a ``ScheduleRetry`` is over. Ignored when that generation waits no more."""
+
+    generation: int
+    now: float
+
+
+@frozen
+class Stop:
+    """Stop all children, in reverse start order, and end with ``Stopped(reason)``; possible at any time."""
+
+    reason: ExitReason
+
+
+# -- requests: events that are answered by exactly one Reply, told apart by identity --------------------
+
+
+@frozen(eq=False)
+class AddChild:
+    """Add ``spec`` at the end of the start order and start it. A spec that fails to start is not kept.
+
+    Refused with ``AlreadyStarted``, ``AlreadyPresent`` or, under ``simple_one_for_one``, ``WrongStrategy``;
+    answered with ``FailedToStart`` when it does not come up.
+    """
+
+    spec: ChildSpec
+
+    def __attrs_post_init__(self) -> None:
+        checks.instance("spec", self.spec, ChildSpec, "what child() returns")
+
+
+@frozen(eq=False)
+class StartInstance:
+    """Start an instance of the template, with ``args`` for its ``start`` (``simple_one_for_one`` only).
+
+    Its id is the template's with a number, ``worker:1``, never given twice; the reply tells it. Refused
+    with ``WrongStrategy`` or, when ``start`` does not take such arguments, ``TypeError``; ``FailedToStart``
+    as above.
+    """
+
+    args: tuple[object, ...] = ()
+
+
+@frozen(eq=False)
+class TerminateChild:
+    """Stop the child, if it runs, and keep it stopped; also one that is coming up or waits for its restart.
+
+    The spec is kept unless the child is temporary or an instance. Refused with ``ChildNotFound``; ends of
+    instances that are over already count as success.
+    """
+
+    id: str
+
+
+@frozen(eq=False)
+class RestartChild:
+    """Start a child that is stopped. It stays where it is in the start order; nothing is charged for it.
+
+    Refused with ``ChildNotFound``, ``ChildRunning``, ``ChildRestarting`` or, under ``simple_one_for_one``,
+    ``WrongStrategy``; answered with ``FailedToStart`` when it does not come up (the spec is kept, stopped).
+    """
+
+    id: str
+
+
+@frozen(eq=False)
+class DeleteChild:
+    """Forget the spec of a child that is stopped. Refused as ``RestartChild`` is."""
+
+    id: str
+
+
+Request: TypeAlias = AddChild | StartInstance | TerminateChild | RestartChild | DeleteChild
+Event: TypeAlias = Start | ChildUp | ChildIgnored | ChildFailedToStart | ChildDown | RetryDue | Stop | Request
+
+# -- what can be read at any time -----------------------------------------------------------------------
+
+Status: TypeAlias = Literal["running", "starting", "stopping", "restarting", "stopped"]
+"""``starting`` also before its turn, ``restarting``: it failed and waits to be started again."""
+
+
+@frozen
+class ChildState:
+    """A child as it is just now. ``incarnation`` is None when none is alive."""
+
+    id: str
+    status: Status
+    incarnation: int | None
+    spec: ChildSpec
+
+
+@frozen
+class ChildCount:
+    """How many there are (OTP's ``count_children``). Of instances the template counts as one spec.
+
+    ``active`` is how many are alive; ``supervisors`` and ``workers`` count the others, too.
+    """
+
+    specs: int
+    active: int
+    supervisors: int
+    workers: int
+
+
+Verdict: TypeAlias = Literal["restart", "wait", "retry", "join", "leave", "forget", "roll back", "give up"]
+"""What the core decided when a child ended:
+
+- ``restart``: it is (and, where the strategy says so, its siblings are) started again now; charged.
+- ``wait``: the same, but after ``delay`` seconds; charged when they are over.
+- ``retry``: the wait is over, or a restart that failed is tried again; charged.
+- ``join``: a restart that is already waiting takes care of it; not charged.
+- ``leave``: it stays stopped, its spec is kept.
+- ``forget``: it stays stopped, its spec is gone.
+- ``roll back``: it did not come up when the supervisor started, which therefore does not start.
+- ``give up``: its restart would be one more than the limit.
+"""
+
+
+@frozen(kw_only=True)
+class Decision:
+    """One decision of the core, for the history and for events: when, about whom, why, what.
+
+    ``used`` of ``limit`` restarts lie in the window after it.
+    """
+
+    time: float
+    child: str
+    incarnation: int | None
+    reason: ExitReason
+    verdict: Verdict
+    delay: float = 0.0
+    used: int
+    limit: int
+
+
+# -- actions --------------------------------------------------------------------------------------------
+
+
+@frozen
+class StartChild:
+    """Start the child. At most one start is under way at any time."""
+
+    id: str
+    incarnation: int
+    spec: ChildSpec
+
+
+@frozen
+class StopChild:
+    """Stop the child as its spec says, also when it is still coming up.
+
+    At most one stop is under way at any time, except under ``simple_one_for_one``, whose instances are
+    stopped all at once.
+    """
+
+    id: str
+    incarnation: int
+    spec: ChildSpec
+
+
+@frozen
+class ScheduleRetry:
+    """Report ``RetryDue(generation)`` after ``delay`` seconds. Never taken back: a stale one is ignored."""
+
+    generation: int
+    delay: float
+
+
+@frozen
+class Reply:
+    """The answer to a request: ``error``, or success; ``child`` is what was added or restarted."""
+
+    request: Request
+    child: ChildState | None = None
+    error: OtpError | TypeError | None = None
+
+
+@frozen
+class Started:
+    """All children of the spec are up (or asked to be left out). The supervisor has started."""
+
+
+@frozen
+class StartFailed:
+    """A child did not come up, and those before it have been stopped again. The last action of the core."""
+
+    reason: Crashed = field()  # with a FailedToStart
+
+
+@frozen
+class GiveUp:
+    """The limit of restarts was exceeded, and all children have been stopped. The last action of the core."""
+
+    reason: Crashed = field()  # with a GaveUp
+
+
+@frozen
+class Stopped:
+    """All children have been stopped, as asked. The last action of the core."""
+
+    reason: ExitReason
+
+
+@frozen
+class Note:
+    """For events and logs; nothing needs to be done."""
+
+    decision: Decision
+
+
+Action: TypeAlias = (
+    StartChild | StopChild | ScheduleRetry | Reply | Started | StartFailed | GiveUp | Stopped | Note
+)
+
+# -- refusals -------------------------------------------------------------------------------------------
+
+
+class SupervisorError(OtpError):
+    """A supervisor refused a request: it does not fit the state of the child.
+
+    Attributes:
+      supervisor: The path of the supervisor.
+      child: The id that was asked for, if one was.
+
+    """
+
+    says = "cannot do that"
+
+    def __init__(self, supervisor: str, child: str | None = None) -> None:
+        super().__init__(supervisor, child)
+        self.supervisor = supervisor
+        self.child = child
+
+    def __str__(self) -> str:
+        whose = self.supervisor if self.child is None else f"{self.supervisor}: child {self.child!r}"
+        return f"{whose} {self.says}"
+
+
+class ChildNotFound(SupervisorError):
+    """There is no child of that id (OTP: ``not_found``)."""
+
+    says = "is not known"
+
+
+class AlreadyPresent(SupervisorError):
+    """A child of that id is there but not alive: restart it or delete it (OTP: ``already_present``)."""
+
+    says = "is already there, though not running"
+
+
+class AlreadyStarted(SupervisorError):
+    """A child of that id is alive already (OTP: ``already_started``)."""
+
+    says = "has been started already"
+
+
+class ChildRunning(SupervisorError):
+    """The child is alive, or about to be; it must be stopped for that (OTP: ``running``)."""
+
+    says = "is running"
+
+
+class ChildRestarting(SupervisorError):
+    """The child is being restarted or waits for it; it must be stopped for that (OTP: ``restarting``)."""
+
+    says = "is being restarted"
+
+
+class WrongStrategy(SupervisorError):
+    """The request has no meaning under the strategy of the supervisor (OTP: ``simple_one_for_one``)."""
+
+    says = "has a strategy that knows no such request"
+
+
+class SupervisorStopped(SupervisorError):
+    """The supervisor is not up: not started, on its way down, or down (OTP: ``noproc``)."""
+
+    says = "does not run"
