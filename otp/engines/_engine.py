@@ -1,0 +1,303 @@
+"""What an engine is: one client per store and run, for queues, checkpoints and inboxes alike.
+
+An engine runs *functions of its connection*. `write(fn)` executes `fn(connection)` inside the store's own
+thread or task, in a transaction that may be shared with other writes. The queues and checkpoints bring such
+functions for each kind of engine (`Engine.kind`); the engine brings transactions, time, waking up,
+leases with their heartbeat, and schema.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
+from uuid import uuid4
+
+import trio
+from attrs import frozen
+
+from ._errors import LeaseLost, NotOpen, StoreError
+from ._lease import Lease, Token
+from ._options import seconds, text
+from ._url import redacted
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+
+    from ._heartbeat import Heartbeat
+    from ._schema import Migration
+
+C = TypeVar("C")
+T = TypeVar("T")
+
+Extend = Callable[[C, Sequence[Token], float], Collection[Token]]
+"""`extend(connection, tokens, until)`: set the end of those still held to `until`, return them."""
+
+
+@frozen(kw_only=True)
+class Capabilities:
+    """What may be relied on. `fence` says where (owner, epoch) is compared when work is finished."""
+
+    transactions: bool
+    sql: bool
+    fence: Literal["statement", "script", "revision", "deadline"]
+    durable: bool
+    shared: Literal["process", "host", "network"]
+
+
+@frozen(kw_only=True)
+class EngineStatistics:
+    """Counters since the engine was opened; gauges at the moment of asking."""
+
+    writes: int = 0
+    commits: int = 0
+    transactions: int = 0
+    outages: int = 0
+    beats: int = 0
+    beats_failed: int = 0
+    beat_late_max: float = 0.0
+    leases_held: int = 0
+    leases_lost: int = 0
+
+
+class Transaction(ABC):
+    """The user's own transaction: `async with engine.transaction() as tx:`. Short, and last.
+
+    Committed when the block is left normally, rolled back when it is left by an exception or a cancel, or
+    when it takes longer than its timeout. Use it from the task that opened it.
+    """
+
+    def __init__(self) -> None:
+        self._endings: list[Callable[[bool], None]] = []
+        self._over = False
+
+    @abstractmethod
+    async def execute(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
+        """Run one SQL statement and return all its rows. StoreError if the engine has no SQL."""
+
+    @abstractmethod
+    async def run(self, fn: Callable[[Any], T]) -> T:
+        """Run `fn(connection)` in this transaction, in a savepoint; the same as `engine.write(fn, tx=tx)`."""
+
+    def on_end(self, callback: Callable[[bool], None]) -> None:
+        """Have `callback(committed)` called once, in the loop, right after the end. It must not raise."""
+        if self._over:
+            raise NotOpen("this transaction has ended")
+        self._endings.append(callback)
+
+    def _ended(self, *, committed: bool) -> None:
+        self._over = True
+        endings, self._endings = self._endings, []
+        for callback in endings:
+            callback(committed)
+
+
+class Engine(ABC, Generic[C]):
+    """One client of one store. Configured when made, opened by `async with`, may be opened again after.
+
+    Args:
+        url: shown in logs, without credentials.
+        lease: seconds a lease lasts unless renewed; renewed every third of it. What the death of a process
+            costs in waiting, so rather short; but longer than any stall of the loop that should be survived.
+        margin: holders stop this long before their lease could run out. Default: a tenth of the lease.
+        stall_limit: once the loop has not run for so long, leases are no longer renewed (use the same figure
+            for the liveness probe). math.inf switches that off.
+
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self, url: str, *, lease: float = 15.0, margin: float | None = None, stall_limit: float = 5.0
+    ) -> None:
+        self.url = redacted(url)
+        self.owner = uuid4().hex
+        self.lease = seconds("lease", lease)
+        self.margin = self.lease / 10 if margin is None else seconds("margin", margin)
+        if self.margin >= self.lease / 2:
+            raise ValueError(f"margin={margin!r}: must be less than half of lease={lease!r}")
+        self.stall_limit = seconds("stall_limit", stall_limit, infinite=True)
+        self._kinds: dict[str, Extend[C]] = {}
+        self._schemas: dict[str, tuple[Migration, ...]] = {}
+        self._heartbeat: Heartbeat | None = None
+        self._pid = os.getpid()
+
+    # -- what each engine brings -------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities: ...
+
+    @abstractmethod
+    async def _open(self) -> Heartbeat:
+        """Connect, apply the schema, start threads or tasks; the heartbeat is started by us."""
+
+    @abstractmethod
+    async def _close(self) -> None:
+        """Finish what has begun, release everything. Shielded by the caller; must end by itself."""
+
+    @abstractmethod
+    async def _write(self, fn: Callable[[C], T]) -> T: ...
+
+    @abstractmethod
+    async def read(self, fn: Callable[[C], T]) -> T:
+        """Run `fn(connection)` on a consistent, committed state. It must not write."""
+
+    @abstractmethod
+    def transaction(self, *, timeout: float = 5.0) -> AbstractAsyncContextManager[Transaction]:
+        """The user's own transaction. Other writers of the store wait meanwhile, so keep it short.
+
+        Raises TransactionTimeout when the block took longer than `timeout` seconds (rolled back).
+        """
+
+    @abstractmethod
+    async def watch(self, probe: Callable[[C, float], float]) -> None:
+        """Return as soon as `probe(connection, now)` returns 0 or less.
+
+        The probe says in how many seconds its condition could become true by time alone; math.inf if only
+        by somebody's commit. It is asked again after commits of any process and when its time has come.
+        It must be a cheap, read-only look: it runs for each commit while somebody watches.
+        """
+
+    @abstractmethod
+    def now(self, connection: C) -> float:
+        """Engine time in seconds: the one clock all processes of this store agree on; never goes back."""
+
+    @abstractmethod
+    def monotonic(self) -> float:
+        """The holder's clock, for lease deadlines. Take it *before* the claim is sent."""
+
+    @abstractmethod
+    def statistics(self) -> EngineStatistics: ...
+
+    # -- open and close ----------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._heartbeat is not None:
+            raise StoreError(f"{self.url} is open already; use one engine per program")
+        self._pid = os.getpid()
+        heartbeat = await self._open()
+        heartbeat.start()
+        self._heartbeat = heartbeat
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        heartbeat, self._heartbeat = self._heartbeat, None
+        with trio.CancelScope(shield=True):
+            if heartbeat is not None:
+                await heartbeat.stop()
+            await self._close()
+
+    @property
+    def is_open(self) -> bool:
+        return self._heartbeat is not None
+
+    def _opened(self) -> Heartbeat:
+        if os.getpid() != self._pid:
+            raise StoreError(
+                f"{self.url} was opened by process {self._pid} and is used in its fork {os.getpid()}: "
+                "open an engine of its own in each process"
+            )
+        if self._heartbeat is None:
+            raise NotOpen(f"{self.url} is not open: use it inside `async with engine:`")
+        return self._heartbeat
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    async def write(self, fn: Callable[[C], T], *, tx: Transaction | None = None) -> T:
+        """Run `fn(connection)` in a transaction and return its result after the commit; or inside `tx`.
+
+        `fn` runs in the store's thread together with other writes, each in its own savepoint: an exception
+        from it undoes only its own part and is raised here. It may be run again if the whole transaction had
+        to be repeated, so it must not change anything but the store, and it must return plain values.
+
+        Cancellation: withdrawn if not begun; once begun its result is returned whatever the cancel says, so
+        that nothing is claimed without anybody knowing (the cancel strikes at the next checkpoint).
+        """
+        heartbeat = self._opened()
+        try:
+            if tx is None:
+                return await self._write(fn)
+            return await tx.run(fn)
+        except LeaseLost as lost:
+            heartbeat.lost(lost.token, lost.why)  # the store has just told us; do not wait for the heartbeat
+            raise
+
+    async def finish(self, lease: Lease, fn: Callable[[C], T], *, tx: Transaction | None = None) -> T:
+        """`write` for the statement that ends a lease (ack, release ...): lets it go once that is committed.
+
+        `fn` raises LeaseLost if (owner, epoch) do not match any more. If it fails otherwise, or `tx` is
+        rolled back, the lease is still held and renewed.
+        """
+        heartbeat = self._opened()
+        heartbeat.settle(lease)
+        try:
+            result = await self.write(fn, tx=tx)
+            if tx is not None:
+                tx.on_end(lambda done: heartbeat.let_go(lease) if done else heartbeat.unsettle(lease))
+        except BaseException:
+            heartbeat.unsettle(lease)
+            raise
+        if tx is None:
+            heartbeat.let_go(lease)
+        return result
+
+    # -- leases ------------------------------------------------------------------------------------
+
+    def lease_kind(self, kind: str, extend: Extend[C]) -> None:
+        """How leases whose token has this `kind` are renewed. Given once per kind, before the first hold."""
+        known = self._kinds.setdefault(text("kind", kind), extend)
+        if known is not extend:
+            raise ValueError(f"lease kind {kind!r} is registered already with another function")
+
+    def hold(self, lease: Lease) -> None:
+        """Renew `lease` until it is let go, finished or lost. Call it right after the claim's `write`."""
+        if lease.token.kind not in self._kinds:
+            raise ValueError(f"unknown lease kind {lease.token.kind!r}: register it by lease_kind() first")
+        self._opened().hold(lease)
+
+    def let_go(self, lease: Lease) -> None:
+        """Stop renewing `lease`. Harmless if it is not held; nothing is written to the store."""
+        if self._heartbeat is not None:
+            self._heartbeat.let_go(lease)
+
+    def _extend(self, connection: C, tokens: Sequence[Token]) -> set[Token]:
+        """Renew all `tokens` by the functions of their kinds; for the heartbeats."""
+        until = self.now(connection) + self.lease
+        by_kind: dict[str, list[Token]] = {}
+        for token in tokens:
+            by_kind.setdefault(token.kind, []).append(token)
+        still: set[Token] = set()
+        for kind, mine in by_kind.items():
+            still.update(self._kinds[kind](connection, mine, until))
+        return still
+
+    # -- schema ------------------------------------------------------------------------------------
+
+    def schema(self, component: str, migrations: Sequence[Migration]) -> None:
+        """Tables needed by `component`, as numbered `Migration`s. Engines without SQL skip them.
+
+        Idempotent. Applied when the engine is opened, or before the next operation if it is open.
+        """
+        given = tuple(migrations)
+        for expected, migration in enumerate(given, 1):
+            if migration.number != expected:
+                raise ValueError(
+                    f"migrations of {component!r} must be numbered 1, 2, 3 ..., not {migration.number}"
+                )
+        if self._schemas.setdefault(text("component", component), given) != given:
+            raise ValueError(f"schema of {component!r} is registered already with other migrations")
+        self._schema_added()
+
+    def _schema_added(self) -> None:
+        """Hook for engines that apply schemas."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url} {'open' if self.is_open else 'closed'}>"
