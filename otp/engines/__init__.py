@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._choice import engine_for as engine_for
 from ._dead import DeadLetter as DeadLetter
+from ._dead import Failure as Failure
 from ._engine import Capabilities as Capabilities
 from ._engine import Engine as Engine
 from ._engine import EngineStatistics as EngineStatistics

@@ -10,6 +10,16 @@ from ._envelope import Envelope
 
 
 @frozen(kw_only=True)
+class Failure:
+    """One attempt that failed: its number, when, whose it was, and the end of the error's text."""
+
+    attempt: int
+    at: float
+    owner: str
+    error: str
+
+
+@frozen(kw_only=True)
 class DeadLetter:
     """One parked job or inbox entry. It stays until somebody requeues or drops it.
 
@@ -30,3 +40,4 @@ class DeadLetter:
     last_at: float  # when it was given up
     owner: str
     epoch: int
+    history: tuple[Failure, ...] = ()  # the first failed attempt and the last ones

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 from uuid import uuid4
 
@@ -248,6 +248,41 @@ class Engine(ABC, Generic[C]):
         if tx is None:
             heartbeat.let_go(lease)
         return result
+
+    async def finish_all(
+        self,
+        leases: Sequence[Lease],
+        act: Callable[[], Awaitable[Collection[Token]]],
+        *,
+        tx: Transaction | None = None,
+    ) -> Collection[Token]:
+        """`finish` for many leases: `act` ends those that are still ours and returns the tokens of the others.
+
+        Those are lost, here too; the rest is as for `finish`. `act` brings its own write, into `tx` if given.
+        """
+        heartbeat = self._opened()
+        for lease in leases:
+            heartbeat.settle(lease)
+        try:
+            lost = await act()
+            ended = [lease for lease in leases if lease.token not in lost]
+            if tx is not None:
+
+                def end(committed: bool) -> None:  # noqa: FBT001 - called by the transaction only
+                    for lease in ended:
+                        heartbeat.let_go(lease) if committed else heartbeat.unsettle(lease)
+
+                tx.on_end(end)
+        except BaseException:
+            for lease in leases:
+                heartbeat.unsettle(lease)
+            raise
+        for token in lost:
+            heartbeat.lost(token, "another holder has it")
+        if tx is None:
+            for lease in ended:
+                heartbeat.let_go(lease)
+        return lost
 
     # -- leases ------------------------------------------------------------------------------------
 

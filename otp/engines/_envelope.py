@@ -103,6 +103,14 @@ class Topic(Generic[T]):
 
         return add
 
+    @property
+    def oldest(self) -> int:
+        """The oldest version that `decode` can read: there are upcasters from it and from all after it."""
+        version = self.version
+        while version - 1 in self._upcasters:
+            version -= 1
+        return version
+
     def encode(self, value: T, *, headers: Mapping[str, str] | None = None) -> Envelope:
         """The envelope of `value`. TypeError if it is not of the topic's type or does not go into JSON."""
         if not _carries(self.type, value):
@@ -197,6 +205,11 @@ class Topics:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._by_name)
+
+    @property
+    def versions(self) -> Mapping[tuple[str, str], tuple[int, int]]:
+        """What can be decoded: (topic, codec) with the oldest and the newest version."""
+        return {(topic.name, CODEC): (topic.oldest, topic.version) for topic in self._by_name.values()}
 
     def encode(self, value: object, *, headers: Mapping[str, str] | None = None) -> Envelope:
         """By the exact type of `value`; TypeError if no topic carries it."""
