@@ -256,7 +256,7 @@ class Engine(ABC, Generic[C]):
         *,
         tx: Transaction | None = None,
     ) -> Collection[Token]:
-        """`finish` for many leases: `act` ends those that are still ours and returns the tokens of the others.
+        """`finish` for many leases: `act` ends those still ours and returns the tokens of the others.
 
         Those are lost, here too; the rest is as for `finish`. `act` brings its own write, into `tx` if given.
         """
