@@ -21,7 +21,7 @@ from attrs import field, frozen
 from . import _checks as checks
 from ._errors import OtpError
 from ._exit import Crashed, ExitReason
-from ._spec import ChildSpec
+from ._spec import ChildSpec, check_startable
 
 # -- events ---------------------------------------------------------------------------------------------
 
@@ -98,6 +98,7 @@ class AddChild:
 
     def __attrs_post_init__(self) -> None:
         checks.instance("spec", self.spec, ChildSpec, "what child() returns")
+        check_startable(self.spec)
 
 
 @frozen(eq=False)
@@ -279,9 +280,7 @@ class Note:
     decision: Decision
 
 
-Action: TypeAlias = (
-    StartChild | StopChild | ScheduleRetry | Reply | Started | StartFailed | GiveUp | Stopped | Note
-)
+Action: TypeAlias = StartChild | StopChild | ScheduleRetry | Reply | Started | StartFailed | GiveUp | Stopped | Note
 
 # -- refusals -------------------------------------------------------------------------------------------
 

@@ -191,6 +191,8 @@ class Supervisor:
             if len(self.children) != 1:
                 given = len(self.children)
                 raise ValueError(f"simple_one_for_one needs exactly one child, the template, not {given}")
+            if (name := self.children[0].name) is not None:
+                raise ValueError(f"name must be None in a template: its instances cannot all be {name!r}")
         else:
             for spec in self.children:
                 check_startable(spec)

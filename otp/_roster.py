@@ -1,0 +1,165 @@
+"""The children of one supervisor in start order: what each is doing, and who is next to start or to stop."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Literal
+
+from attrs import define, field
+
+from ._exit import ExitReason, Normal
+from ._protocol import AddChild, ChildState, RestartChild, StartInstance, Status, TerminateChild
+from ._spec import ChildSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@define(eq=False)
+class Slot:
+    """The place of one child: it stays while incarnations come and go."""
+
+    spec: ChildSpec
+    position: int  # in the start order; only ever compared
+
+    phase: Literal["down", "starting", "running", "stopping"] = "down"
+    incarnation: int | None = None  # the one that is alive, or the last that was
+    up_since: float | None = None
+    reason: ExitReason = field(factory=Normal)  # of the last one that ended
+    failures: int = 0  # in a row, as backoff counts them
+
+    due: bool = False  # to be started, when it is its turn
+    doomed: bool = False  # to be stopped, when it is its turn
+    restarting: bool = False  # failed, and to come back
+    generation: int | None = None  # of the restart that waits to bring it back
+
+    asked: AddChild | StartInstance | RestartChild | None = None  # answered when it is up, or is not
+    stoppers: list[TerminateChild] = field(factory=list)  # answered when it is down
+
+    @property
+    def id(self) -> str:
+        """The child's id."""
+        return self.spec.id
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is an incarnation, be it on its way up or down."""
+        return self.phase != "down"
+
+    @property
+    def status(self) -> Status:
+        """What is shown of it."""
+        if self.phase != "down":
+            return self.phase
+        if self.restarting:
+            return "restarting"
+        return "starting" if self.due else "stopped"
+
+    def state(self) -> ChildState:
+        """What is told of it."""
+        return ChildState(self.id, self.status, self.incarnation if self.alive else None, self.spec)
+
+
+class Roster:
+    """All slots in start order, with the queues of who is due and who is doomed.
+
+    The queues are heaps whose entries are checked when they are taken: a slot that is no longer due or doomed
+    leaves a dead entry behind. So the cost of one start or stop does not grow with the number of children.
+    """
+
+    def __init__(self) -> None:
+        self._slots: dict[str, Slot] = {}
+        self._positions = 0
+        self._due: list[tuple[int, Slot]] = []  # first in start order first
+        self._doomed: list[tuple[int, Slot]] = []  # last in start order first
+        self.starting: Slot | None = None
+        self.stopping = 0
+        self.alive = 0
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self._slots.values())
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def get(self, id_: str) -> Slot | None:
+        """The slot of that id."""
+        return self._slots.get(id_)
+
+    def add(self, spec: ChildSpec) -> Slot:
+        """A new slot at the end of the start order."""
+        self._positions += 1
+        slot = self._slots[spec.id] = Slot(spec, self._positions)
+        return slot
+
+    def drop(self, slot: Slot) -> None:
+        """Forget the slot, and whatever was still to come of it."""
+        del self._slots[slot.id]
+        self.release(slot)
+
+    def release(self, slot: Slot) -> None:
+        """Nothing more is to be started in this slot."""
+        slot.due = slot.restarting = False
+        slot.generation = None
+
+    def want(self, slot: Slot) -> None:
+        """The slot is to be started."""
+        if not slot.due:
+            slot.due = True
+            heappush(self._due, (slot.position, slot))
+
+    def doom(self, slot: Slot) -> None:
+        """What lives in the slot is to be stopped."""
+        if slot.alive and slot.phase != "stopping" and not slot.doomed:
+            slot.doomed = True
+            heappush(self._doomed, (-slot.position, slot))
+
+    def next_due(self) -> Slot | None:
+        """The first in start order that is to be started."""
+        while self._due:
+            slot = self._due[0][1]
+            if slot.due:
+                return slot
+            heappop(self._due)
+        return None
+
+    def next_doomed(self) -> Slot | None:
+        """The last in start order that is to be stopped."""
+        while self._doomed:
+            slot = self._doomed[0][1]
+            if slot.doomed:
+                return slot
+            heappop(self._doomed)
+        return None
+
+    def begin_start(self, slot: Slot, incarnation: int) -> None:
+        """The slot has its turn: a new incarnation is on its way up."""
+        slot.due = False
+        slot.phase = "starting"
+        slot.incarnation = incarnation
+        slot.up_since = None
+        self.starting = slot
+        self.alive += 1
+
+    def came_up(self, slot: Slot) -> None:
+        """The start that was under way is over: it is up."""
+        self.starting = None
+        if slot.phase == "starting":
+            slot.phase = "running"
+
+    def begin_stop(self, slot: Slot) -> None:
+        """The slot has its turn: what lives in it is on its way down."""
+        slot.doomed = False
+        slot.phase = "stopping"
+        self.stopping += 1
+
+    def ended(self, slot: Slot, reason: ExitReason) -> None:
+        """The incarnation is gone."""
+        if slot is self.starting:
+            self.starting = None
+        if slot.phase == "stopping":
+            self.stopping -= 1
+        slot.phase = "down"
+        slot.doomed = False
+        slot.reason = reason
+        self.alive -= 1
