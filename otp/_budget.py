@@ -1,0 +1,58 @@
+"""How the time between the signal to stop and the end of the process is divided. Plain arithmetic, no clock."""
+
+from __future__ import annotations
+
+from typing import Final, Self
+
+import attrs
+
+_STOP_MOST: Final = 5.0
+"""Seconds: what the ordered stop needs at most before a drain is given the rest; the default `shutdown` of a child."""
+_RELEASE_MOST: Final = 1.0
+"""Seconds for what is done at the very end, whatever else does not end: giving leases back."""
+
+
+@attrs.frozen(kw_only=True)
+class Budget:
+    """One shutdown: until when each phase may last, all on one clock. A phase that ends early leaves its time."""
+
+    begun: float
+    """When the signal came."""
+    settle_until: float
+    """Until then the service goes on as before, only not ready."""
+    drain_until: float
+    """Until then what was begun may be finished; afterwards it is given back."""
+    stop_until: float
+    """Until then the ordered stop may take; afterwards everything that still runs is cancelled."""
+    exit_by: float
+    """The process has ended, whatever does not."""
+
+    @classmethod
+    def plan(cls, begun: float, *, grace: float, settle: float) -> Self:
+        """Divide `grace` seconds from `begun` on.
+
+        A tenth, and 1 s at most, to release; a quarter, and 5 s at most, to stop; the rest to settle and drain.
+        """
+        exit_by = begun + grace
+        stop_until = exit_by - min(_RELEASE_MOST, grace / 10)
+        drain_until = stop_until - min(_STOP_MOST, grace / 4)
+        return cls(
+            begun=begun,
+            settle_until=min(begun + settle, drain_until),
+            drain_until=drain_until,
+            stop_until=stop_until,
+            exit_by=exit_by,
+        )
+
+    def hurry(self, now: float) -> Self:
+        """The same shutdown when a second signal comes at `now`: no more settling and draining, stop at once."""
+        stop = self.stop_until - self.drain_until
+        release = self.exit_by - self.stop_until
+        stop_until = min(self.stop_until, now + stop)
+        return attrs.evolve(
+            self,
+            settle_until=min(self.settle_until, now),
+            drain_until=min(self.drain_until, now),
+            stop_until=stop_until,
+            exit_by=stop_until + release,
+        )
