@@ -109,9 +109,7 @@ class Engine(ABC, Generic[C]):
 
     kind: ClassVar[str]
 
-    def __init__(
-        self, url: str, *, lease: float = 15.0, margin: float | None = None, stall_limit: float = 5.0
-    ) -> None:
+    def __init__(self, url: str, *, lease: float = 15.0, margin: float | None = None, stall_limit: float = 5.0) -> None:
         self.url = redacted(url)
         self.owner = uuid4().hex
         self.lease = seconds("lease", lease)
@@ -122,6 +120,7 @@ class Engine(ABC, Generic[C]):
         self._kinds: dict[str, Extend[C]] = {}
         self._schemas: dict[str, tuple[Migration, ...]] = {}
         self._heartbeat: Heartbeat | None = None
+        self._tx_task: trio.lowlevel.Task | None = None
         self._pid = os.getpid()
 
     # -- what each engine brings -------------------------------------------------------------------
@@ -208,6 +207,11 @@ class Engine(ABC, Generic[C]):
         if self._heartbeat is None:
             raise NotOpen(f"{self.url} is not open: use it inside `async with engine:`")
         return self._heartbeat
+
+    def _not_in_transaction(self) -> None:
+        """Better an error than a task that waits for itself until its transaction times out."""
+        if self._tx_task is not None and self._tx_task is trio.lowlevel.current_task():
+            raise StoreError("this task has a transaction open: use write(fn, tx=tx)")
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -324,9 +328,7 @@ class Engine(ABC, Generic[C]):
         given = tuple(migrations)
         for expected, migration in enumerate(given, 1):
             if migration.number != expected:
-                raise ValueError(
-                    f"migrations of {component!r} must be numbered 1, 2, 3 ..., not {migration.number}"
-                )
+                raise ValueError(f"migrations of {component!r} must be numbered 1, 2, 3 ..., not {migration.number}")
         if self._schemas.setdefault(text("component", component), given) != given:
             raise ValueError(f"schema of {component!r} is registered already with other migrations")
         self._schema_added()

@@ -91,9 +91,7 @@ class Topic(Generic[T]):
     def upcast(self, from_version: int) -> Callable[[Upcaster], Upcaster]:
         """Decorator: a function that turns the plain dict of `from_version` into that of the next version."""
         if not 1 <= from_version < self.version:
-            raise ValueError(
-                f"upcast({from_version!r}) of topic {self.name!r}: must be from 1 to {self.version - 1}"
-            )
+            raise ValueError(f"upcast({from_version!r}) of topic {self.name!r}: must be from 1 to {self.version - 1}")
         if from_version in self._upcasters:
             raise ValueError(f"topic {self.name!r} already has an upcaster from version {from_version}")
 
@@ -215,9 +213,7 @@ class Topics:
         """By the exact type of `value`; TypeError if no topic carries it."""
         topic = self._by_type.get(type(value))
         if topic is None:
-            raise TypeError(
-                f"no topic for {type_name(value)} here; known: {', '.join(sorted(self._by_name))}"
-            )
+            raise TypeError(f"no topic for {type_name(value)} here; known: {', '.join(sorted(self._by_name))}")
         return topic.encode(value, headers=headers)
 
     def decode(self, envelope: Envelope) -> Any:

@@ -11,7 +11,7 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -29,9 +29,7 @@ log = logging.getLogger("otp.engines")
 class Heartbeat(ABC):
     """All methods but those marked are for the trio thread."""
 
-    def __init__(
-        self, *, lease: float, margin: float, stall_limit: float, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, *, lease: float, margin: float, stall_limit: float, clock: Callable[[], float]) -> None:
         self._keeper = LeaseKeeper(lease=lease, margin=margin, stall_limit=stall_limit)
         self._lock = threading.Lock()
         self._clock = clock
@@ -85,6 +83,16 @@ class Heartbeat(ABC):
 
     def __len__(self) -> int:
         return len(self._leases)
+
+    def figures(self) -> dict[str, Any]:
+        """For `EngineStatistics`."""
+        return {
+            "beats": self.beats,
+            "beats_failed": self.beats_failed,
+            "beat_late_max": self.late_max,
+            "leases_held": len(self._leases),
+            "leases_lost": self.lost_count,
+        }
 
     # -- what holders do ---------------------------------------------------------------------------
 

@@ -110,9 +110,7 @@ class LeaseKeeper:
         horizon = now + self.interval / 2
         # What is past its deadline is not asked for: the holder has stopped or is stopping by then.
         entries = tuple(
-            (held, held.turns)
-            for held in self._held.values()
-            if held.due <= horizon and now < self._limit(held)
+            (held, held.turns) for held in self._held.values() if held.due <= horizon and now < self._limit(held)
         )
         if not entries:
             return None

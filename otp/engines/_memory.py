@@ -184,7 +184,6 @@ class MemoryEngine(Engine[MemoryTables]):
             raise ValueError("name and store exclude each other")
         super().__init__(f"memory://{name or ''}", **options)
         self.store = _store(name) if store is None else store
-        self._owner_task: trio.lowlevel.Task | None = None
         self._counts = {"writes": 0, "commits": 0, "transactions": 0}
 
     @property
@@ -203,14 +202,10 @@ class MemoryEngine(Engine[MemoryTables]):
         return TaskHeartbeat(self._renew, lease=self.lease, margin=self.margin, clock=self.monotonic)
 
     async def _close(self) -> None:
-        self._owner_task = None
+        self._tx_task = None
 
     async def _renew(self, tokens: Sequence[Token]) -> set[Token]:
         return await self._write(lambda tables: self._extend(tables, tokens))
-
-    def _not_in_transaction(self) -> None:
-        if self._owner_task is trio.lowlevel.current_task():
-            raise StoreError("this task has a transaction open: pass tx=tx, or it would wait for itself")
 
     async def _write(self, fn: Callable[[MemoryTables], T]) -> T:
         self._not_in_transaction()
@@ -256,7 +251,7 @@ class MemoryEngine(Engine[MemoryTables]):
         self._not_in_transaction()
         async with self.store.lock:
             tx = _MemoryTransaction(self)
-            self._owner_task = trio.lowlevel.current_task()
+            self._tx_task = trio.lowlevel.current_task()
             self._counts["transactions"] += 1
             committed = False
             try:
@@ -269,7 +264,7 @@ class MemoryEngine(Engine[MemoryTables]):
             finally:
                 if not committed:
                     self.store.tables.undo(0)
-                self._owner_task = None
+                self._tx_task = None
                 tx._ended(committed=committed)  # pyright: ignore[reportPrivateUsage]
 
     async def watch(self, probe: Callable[[MemoryTables, float], float]) -> None:
@@ -285,11 +280,4 @@ class MemoryEngine(Engine[MemoryTables]):
 
     def statistics(self) -> EngineStatistics:
         beat = self._heartbeat
-        return EngineStatistics(
-            **self._counts,
-            beats=beat.beats if beat is not None else 0,
-            beats_failed=beat.beats_failed if beat is not None else 0,
-            beat_late_max=beat.late_max if beat is not None else 0.0,
-            leases_held=len(beat) if beat is not None else 0,
-            leases_lost=beat.lost_count if beat is not None else 0,
-        )
+        return EngineStatistics(**self._counts, **({} if beat is None else beat.figures()))
