@@ -87,7 +87,8 @@ class Transaction(ABC):
             raise NotOpen("this transaction has ended")
         self._endings.append(callback)
 
-    def _ended(self, *, committed: bool) -> None:
+    def ended(self, *, committed: bool) -> None:
+        """For the engine: the end has come."""
         self._over = True
         endings, self._endings = self._endings, []
         for callback in endings:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from ._errors import BadPayload, UnknownPayload
 from ._options import text
@@ -56,12 +56,11 @@ class Envelope:
     version: int
     body: bytes = field(repr=_short)
     codec: str = CODEC
-    headers: Mapping[str, str] = field(factory=dict, converter=_frozen_headers, repr=_names, hash=False)
-    checksum: int = field(repr=False)
-
-    @checksum.default
-    def _compute(self) -> int:
-        return _checksum(self.topic, self.version, self.codec, self.body)
+    headers: Mapping[str, str] = field(factory=dict[str, str], converter=_frozen_headers, repr=_names, hash=False)
+    checksum: int = field(
+        default=Factory(lambda self: _checksum(self.topic, self.version, self.codec, self.body), takes_self=True),
+        repr=False,
+    )
 
     @property
     def intact(self) -> bool:
@@ -80,7 +79,7 @@ class Topic(Generic[T]):
     name: str = field(validator=lambda _i, a, v: text(a.name, v, longest=200) and None)
     type: type[T]  # noqa: A003 - the natural word, and only used as an attribute
     version: int = 1
-    _upcasters: dict[int, Upcaster] = field(factory=dict, init=False, repr=False, eq=False)
+    _upcasters: dict[int, Upcaster] = field(factory=dict[int, Upcaster], init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         if isinstance(self.version, bool) or not isinstance(self.version, int):

@@ -39,13 +39,13 @@ class Lease:
     was sent, so it is never later than the moment at which the store lets somebody else in.
     """
 
-    __slots__ = ("_deadline", "_scopes", "_why", "token")
+    __slots__ = ("_deadline", "_why", "guards", "token")
 
     def __init__(self, token: Token, *, deadline: float) -> None:
         self.token = token
         self._deadline = deadline  # written by the heartbeat, perhaps from its thread: one float, atomic
         self._why: str | None = None
-        self._scopes: set[trio.CancelScope] = set()
+        self.guards: set[trio.CancelScope] = set()  # for Guarded
 
     @property
     def deadline(self) -> float:
@@ -79,7 +79,7 @@ class Lease:
         if self._why is not None:
             return False
         self._why = why
-        for scope in self._scopes:
+        for scope in self.guards:
             scope.cancel()
         return True
 
@@ -100,7 +100,7 @@ class Guarded:
     def __enter__(self) -> None:
         self._lease.check()
         self._scope.__enter__()
-        self._lease._scopes.add(self._scope)  # pyright: ignore[reportPrivateUsage]
+        self._lease.guards.add(self._scope)
 
     def __exit__(
         self,
@@ -108,7 +108,7 @@ class Guarded:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        self._lease._scopes.discard(self._scope)  # pyright: ignore[reportPrivateUsage]
+        self._lease.guards.discard(self._scope)
         swallowed = self._scope.__exit__(kind, value, traceback)
         if self._scope.cancelled_caught:
             self._lease.check()

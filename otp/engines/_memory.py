@@ -6,7 +6,7 @@ are dicts whose changes are kept in an undo log, which is how its transactions r
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
@@ -246,7 +246,7 @@ class MemoryEngine(Engine[MemoryTables]):
         return self._transaction(seconds("timeout", timeout))
 
     @asynccontextmanager
-    async def _transaction(self, timeout: float) -> AsyncIterator[Transaction]:
+    async def _transaction(self, timeout: float) -> AsyncGenerator[Transaction, None]:
         self._opened()
         self._not_in_transaction()
         async with self.store.lock:
@@ -265,7 +265,7 @@ class MemoryEngine(Engine[MemoryTables]):
                 if not committed:
                     self.store.tables.undo(0)
                 self._tx_task = None
-                tx._ended(committed=committed)  # pyright: ignore[reportPrivateUsage]
+                tx.ended(committed=committed)
 
     async def watch(self, probe: Callable[[MemoryTables, float], float]) -> None:
         self._opened()

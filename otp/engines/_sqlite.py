@@ -4,6 +4,9 @@ Three threads: one writes (group commit), one reads and watches, one renews leas
 readers and the writer do not wait for each other; writers of several processes take turns.
 """
 
+# apsw's stubs speak of ctypes without importing it.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import os
@@ -27,7 +30,7 @@ from ._sqlite_schema import ENGINE, apply, read_offset, stamp
 from ._sqlite_writer import Session, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
 T = TypeVar("T")
 
@@ -45,7 +48,7 @@ class SqliteTransaction(Transaction):
     async def execute(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
         """One statement with `?` for each of `params`; all its rows. apsw.Error for what is wrong with it."""
         values = cast("tuple[Any, ...]", params)
-        return await self.run(lambda connection: connection.execute(sql, values).fetchall())
+        return await self.run(lambda connection: _rows(connection, sql, values))
 
     async def run(self, fn: Callable[[apsw.Connection], T]) -> T:
         return await self._send("run", Call(fn))
@@ -59,6 +62,11 @@ class SqliteTransaction(Transaction):
         """For the engine. Shielded: the answer comes soon, and until then the outcome would be unknown."""
         with trio.CancelScope(shield=True):
             await self._send(verb, Call(_nothing))
+
+
+def _rows(connection: apsw.Connection, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = connection.execute(sql, values).fetchall()
+    return rows
 
 
 def _nothing(_connection: apsw.Connection) -> None:
@@ -235,7 +243,7 @@ class SqliteEngine(Engine[apsw.Connection]):
         return self._transaction(seconds("timeout", timeout))
 
     @asynccontextmanager
-    async def _transaction(self, timeout: float) -> AsyncIterator[SqliteTransaction]:
+    async def _transaction(self, timeout: float) -> AsyncGenerator[SqliteTransaction, None]:
         inner = self._parts()
         self._not_in_transaction()
         session = Session(timeout)
@@ -255,7 +263,7 @@ class SqliteEngine(Engine[apsw.Connection]):
                 with suppress(StoreError):  # ended by the thread already
                     await tx.end("rollback")
             self._tx_task = None
-            tx._ended(committed=committed)  # pyright: ignore[reportPrivateUsage]
+            tx.ended(committed=committed)
 
     def statistics(self) -> EngineStatistics:
         if self._inner is None:

@@ -3,6 +3,9 @@
 It goes on while the service drains. It stops renewing once the loop has not answered for `stall_limit`.
 """
 
+# apsw's stubs speak of ctypes without importing it.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import logging

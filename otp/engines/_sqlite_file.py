@@ -4,6 +4,9 @@ The file is never opened by other means than SQLite's own: closing any descripto
 locks of the whole process. Looking at it by stat is harmless. Its permissions are left as they are.
 """
 
+# apsw's stubs speak of ctypes without importing it.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import logging

@@ -5,6 +5,9 @@ memory, and runs the watchers' probes only when something was committed or their
 watches it sleeps.
 """
 
+# apsw's stubs speak of ctypes without importing it.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import threading

@@ -1,5 +1,8 @@
 """Applying migrations to a SQLite file, and the engine's own tables: `hf_schema` and `hf_clock`."""
 
+# apsw's stubs speak of ctypes without importing it.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import logging

@@ -6,6 +6,9 @@ interactive transaction has the thread for itself; it is ended here, by this thr
 so that a stalled loop cannot keep the write lock from the other processes.
 """
 
+# apsw's stubs speak of ctypes without importing it.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import threading
