@@ -65,8 +65,7 @@ class SqliteTransaction(Transaction):
 
 
 def _rows(connection: apsw.Connection, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = connection.execute(sql, values).fetchall()
-    return rows
+    return cast("list[tuple[Any, ...]]", connection.execute(sql, values).fetchall())
 
 
 def _nothing(_connection: apsw.Connection) -> None:
