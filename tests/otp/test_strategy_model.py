@@ -1,0 +1,354 @@
+"""The supervision core under every interleaving Hypothesis can think of, against the plain rules and on its own."""
+
+from random import Random
+from typing import get_args
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from otp._exit import Crashed, Killed, Normal, Shutdown
+from otp._protocol import (
+    AddChild,
+    ChildDown,
+    ChildFailedToStart,
+    ChildIgnored,
+    ChildUp,
+    DeleteChild,
+    Event,
+    GiveUp,
+    Note,
+    Reply,
+    Request,
+    RestartChild,
+    RetryDue,
+    ScheduleRetry,
+    Start,
+    StartChild,
+    Started,
+    StartFailed,
+    StartInstance,
+    Stop,
+    StopChild,
+    Stopped,
+    TerminateChild,
+)
+from otp._spec import Backoff, ChildSpec, Strategy, Supervisor, child
+from otp._strategy import SupervisorCore
+from tests.otp.rules import Rules
+
+IDS = ("a", "b", "c", "d", "e")
+REASONS = st.sampled_from([Normal(), Shutdown(), Shutdown("x"), Killed(), Crashed(ValueError("boom"))])
+BACKOFF = Backoff(initial=1.0, factor=3.0, cap=5.0, jitter=0.5, reset_after=4.0)
+
+
+def nothing(*_: object) -> None: ...
+
+
+def specs(id_: str) -> st.SearchStrategy[ChildSpec]:
+    return st.builds(
+        lambda restart, backoff: child(nothing, id=id_, restart=restart, backoff=backoff),
+        st.sampled_from(["permanent", "permanent", "transient", "temporary"]),
+        st.sampled_from([None, None, BACKOFF]),
+    )
+
+
+@st.composite
+def supervisors(draw: st.DrawFn) -> Supervisor:
+    strategy: Strategy = draw(st.sampled_from(get_args(Strategy)))
+    children = 1 if strategy == "simple_one_for_one" else draw(st.integers(0, 4))
+    return Supervisor(
+        [draw(specs(id_)) for id_ in IDS[:children]],
+        strategy=strategy,
+        intensity=draw(st.sampled_from([0, 1, 3, 1000, 1000])),
+        period=5.0,
+        backoff=draw(st.sampled_from([None, None, None, BACKOFF])),
+    )
+
+
+class CoreMachine(RuleBasedStateMachine):
+    @initialize(spec=supervisors(), seed=st.integers(0, 9))
+    def begin(self, spec: Supervisor, seed: int) -> None:
+        self.core = SupervisorCore(spec, path="app", rng=Random(seed))
+        self.model = Rules(spec)
+        self.now = 0.0
+        # What the shell knows.
+        self.live: dict[str, int] = {}
+        self.starting: StartChild | None = None
+        self.stopping: dict[str, int] = {}
+        self.retries: list[tuple[int, float]] = []
+        self.open_requests: set[Request] = set()
+        self.past: list[Event] = []
+        self.ends: list[object] = []
+        self.incarnation = 0
+        # For what is checked without the rules.
+        self.failures = 0
+        self.charges: list[float] = []
+        self.lives: dict[str, int] = {}
+        self.resting: set[str] = set()
+        self.model.start()
+        self.hand_over(Start())
+
+    def hand_over(self, event: Event) -> None:
+        """Give the event to the core and compare what it orders with the rules, which have seen it already."""
+        orders = set()
+        replies: dict[Request, type] = {}
+        retries = []
+        if isinstance(event, AddChild | StartInstance | TerminateChild | RestartChild | DeleteChild):
+            self.open_requests.add(event)
+        actions = self.core.handle(event)
+        for action in actions:
+            match action:
+                case StartChild(id=id_):
+                    orders.add(("start", id_))
+                    self.check_start(action)
+                case StopChild(id=id_):
+                    orders.add(("stop", id_))
+                    self.check_stop(action)
+                case Reply(request=request, error=error):
+                    assert request in self.open_requests, "two replies, or one to nobody"
+                    self.open_requests.remove(request)
+                    replies[request] = type(error)
+                    self.note_reply(request, error)
+                case ScheduleRetry(generation=generation, delay=delay):
+                    retries.append((generation, delay))
+                case Note(decision=decision):
+                    if decision.verdict in ("restart", "retry", "give up"):
+                        self.charges.append(decision.time)
+                        self.check_charge(decision.verdict == "give up")
+                case StartFailed() | GiveUp() | Stopped():
+                    assert not self.live, "children left at the end"
+                    assert action is actions[-1] or not orders
+                    self.ends.append(action)
+                case Started():
+                    assert not self.ends
+        self.model.follow()
+        assert orders == self.model.orders
+        assert replies == self.model.replies
+        assert [generation for generation, _ in retries] == [generation for generation, _ in self.model.retries]
+        for (_, delay), (_, longest) in zip(retries, self.model.retries, strict=True):
+            assert longest / 2 <= delay <= longest
+        self.retries += retries
+        self.model.orders, self.model.replies, self.model.retries = set(), {}, []
+        assert len(self.ends) <= 1
+        assert [type(end) for end in self.ends] == ([self.model.outcome] if self.model.phase == "over" else [])
+
+    # -- what holds whatever the rules say
+
+    def check_start(self, action: StartChild) -> None:
+        assert self.starting is None, "two starts at a time"
+        assert action.id not in self.live, "two incarnations at a time"
+        assert action.incarnation > self.incarnation, "an incarnation given twice"
+        assert not self.ends
+        self.incarnation = action.incarnation
+        self.starting = action
+        self.live[action.id] = action.incarnation
+        self.lives[action.id] = self.lives.get(action.id, 0) + 1
+        if action.spec.restart == "temporary":
+            assert self.lives[action.id] == 1, "a temporary child restarted"
+
+    def check_stop(self, action: StopChild) -> None:
+        assert self.live[action.id] == action.incarnation, "the wrong incarnation"
+        assert action.id not in self.stopping, "stopped twice"
+        if self.core.spec.strategy != "simple_one_for_one":
+            assert not self.stopping, "two stops at a time"
+            if self.model.phase == "ending":
+                order = [state.id for state in self.core.which()]
+                assert action.id == [id_ for id_ in order if id_ in self.live][-1], "not in reverse order"
+        self.stopping[action.id] = action.incarnation
+
+    def check_charge(self, gave_up: bool) -> None:
+        now = self.charges[-1]
+        used = len([stamp for stamp in self.charges if now - stamp <= self.core.spec.period])
+        assert gave_up == (used > self.core.spec.intensity)
+        assert len(self.charges) <= self.failures, "more charges than failures"
+
+    def note_reply(self, request: Request, error: object) -> None:
+        if error is not None:
+            return
+        match request:
+            case TerminateChild(id=id_):
+                self.resting.add(id_)
+            case DeleteChild(id=id_):
+                self.resting.discard(id_)
+                self.lives[id_] = 0
+
+    @invariant()
+    def the_states_agree(self) -> None:
+        states = self.core.which()
+        assert {s.id: s.status for s in states} == {id_: self.model.status(id_) for id_ in self.model.children}
+        assert [s.id for s in states] == list(self.model.children)
+        assert {s.id: s.incarnation for s in states if s.incarnation is not None} == self.live
+        assert self.core.count().active == len(self.live)
+        for id_ in set(self.lives) - {state.id for state in states}:
+            self.lives[id_] = 0  # forgotten: what comes next under that id is another child
+
+    @invariant()
+    def nothing_outstanding_means_nothing_to_do(self) -> None:
+        if self.starting or self.stopping or self.ends:
+            return
+        assert self.model.phase == "up"
+        if any(generation in self.model.waiting.values() for generation, _ in self.retries):
+            return
+        assert not self.open_requests
+        for state in self.core.which():
+            assert state.status in ("running", "stopped")
+            if state.status == "stopped":
+                assert state.id in self.resting, "a child was lost"
+
+    # -- what can happen
+
+    @precondition(lambda self: self.starting is not None)
+    @rule()
+    def a_start_succeeds(self) -> None:
+        id_, incarnation = self.take_start()
+        self.resting.discard(id_)
+        self.tell(ChildUp(id_, incarnation, self.now))
+
+    @precondition(lambda self: self.starting is not None)
+    @rule(reason=REASONS, down=st.booleans())
+    def a_start_fails(self, reason, down: bool) -> None:
+        id_, incarnation = self.take_start()
+        self.gone(id_)
+        self.failures += 1
+        self.resting.add(id_) if id_ in self.model.asked else None
+        kind = ChildDown if down else ChildFailedToStart
+        self.tell(kind(id_, incarnation, reason, self.now))
+
+    @precondition(lambda self: self.starting is not None)
+    @rule()
+    def a_start_is_ignored(self) -> None:
+        id_, incarnation = self.take_start()
+        self.gone(id_)
+        self.resting.add(id_)
+        self.tell(ChildIgnored(id_, incarnation))
+
+    @precondition(lambda self: self.stopping)
+    @rule(data=st.data(), reason=REASONS)
+    def a_stop_is_done(self, data: st.DataObject, reason) -> None:
+        id_ = data.draw(st.sampled_from(sorted(self.stopping)))
+        if self.starting is not None and self.starting.id == id_:
+            self.starting = None
+        incarnation = self.live[id_]
+        self.gone(id_)
+        self.tell(ChildDown(id_, incarnation, reason, self.now))
+
+    @precondition(lambda self: self.running())
+    @rule(data=st.data(), reason=REASONS)
+    def a_child_ends(self, data: st.DataObject, reason) -> None:
+        id_ = data.draw(st.sampled_from(self.running()))
+        incarnation = self.live[id_]
+        self.gone(id_)
+        self.failures += 1
+        if self.model.children[id_].restart == "transient" and isinstance(reason, Normal | Shutdown):
+            self.resting.add(id_)
+        self.tell(ChildDown(id_, incarnation, reason, self.now))
+
+    @precondition(lambda self: self.retries)
+    @rule(data=st.data())
+    def a_retry_falls_due(self, data: st.DataObject) -> None:
+        generation, delay = self.retries.pop(data.draw(st.integers(0, len(self.retries) - 1)))
+        self.now += delay
+        self.model.retry_due(generation, self.now)
+        self.past.append(RetryDue(generation, self.now))
+        self.hand_over(self.past[-1])
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 4.0, 5.0, 5.5]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @precondition(lambda self: self.past)
+    @rule(data=st.data())
+    def an_event_comes_late(self, data: st.DataObject) -> None:
+        event = data.draw(st.sampled_from(self.past))
+        if isinstance(event, ChildUp) and self.live.get(event.id) == event.incarnation:
+            return  # still the one
+        before = self.core.which(), self.core.history
+        assert self.core.handle(event) == []
+        assert (self.core.which(), self.core.history) == before
+
+    @rule(data=st.data())
+    def somebody_adds_a_child(self, data: st.DataObject) -> None:
+        id_ = data.draw(st.sampled_from(IDS))
+        self.request(AddChild(data.draw(specs(id_))))
+
+    @rule()
+    def somebody_starts_an_instance(self) -> None:
+        self.request(StartInstance())
+
+    @rule(kind=st.sampled_from([TerminateChild, RestartChild, DeleteChild]), data=st.data())
+    def somebody_asks(self, kind, data: st.DataObject) -> None:
+        self.request(kind(data.draw(st.sampled_from([*self.model.children, *IDS, "a:1", "a:2"]))))
+
+    @precondition(lambda self: self.core.restarts(self.now) or len(self.past) > 8)
+    @rule()
+    def it_is_stopped(self) -> None:
+        self.model.stop()
+        self.hand_over(Stop(Shutdown()))
+
+    def teardown(self) -> None:
+        """Answer whatever is outstanding: the core must come to rest, and then to its end."""
+        if not hasattr(self, "core"):
+            return
+        for stop in (False, True):
+            if stop:
+                self.it_is_stopped()
+            for _ in range(200):
+                if self.starting is not None and self.starting.id not in self.stopping:
+                    self.a_start_succeeds()
+                elif self.stopping:
+                    id_ = next(iter(self.stopping))
+                    if self.starting is not None and self.starting.id == id_:
+                        self.starting = None
+                    incarnation = self.live[id_]
+                    self.gone(id_)
+                    self.tell(ChildDown(id_, incarnation, Shutdown(), self.now))
+                elif self.retries and not self.ends:
+                    generation, delay = self.retries.pop(0)
+                    self.now += delay + 10.0
+                    self.model.retry_due(generation, self.now)
+                    self.hand_over(RetryDue(generation, self.now))
+                else:
+                    break
+                self.the_states_agree()
+            else:
+                raise AssertionError("the core does not come to rest")
+            self.nothing_outstanding_means_nothing_to_do()
+        assert len(self.ends) == 1
+        assert not self.live
+        assert not self.open_requests
+
+    # -- helpers
+
+    def running(self) -> list[str]:
+        starting = self.starting.id if self.starting is not None else None
+        return sorted(id_ for id_ in self.live if id_ != starting and id_ not in self.stopping)
+
+    def take_start(self) -> tuple[str, int]:
+        assert self.starting is not None
+        id_, incarnation = self.starting.id, self.starting.incarnation
+        self.starting = None
+        return id_, incarnation
+
+    def gone(self, id_: str) -> None:
+        del self.live[id_]
+        self.stopping.pop(id_, None)
+
+    def tell(self, event: ChildUp | ChildIgnored | ChildFailedToStart | ChildDown) -> None:
+        match event:
+            case ChildUp():
+                self.model.came_up(event.id, self.now)
+            case ChildIgnored():
+                self.model.ended(event.id, None, self.now)
+            case _:
+                self.model.ended(event.id, event.reason, self.now)
+        self.past.append(event)
+        self.hand_over(event)
+
+    def request(self, request: Request) -> None:
+        self.model.request(request)
+        self.hand_over(request)
+
+
+TestCoreMachine = CoreMachine.TestCase
+TestCoreMachine.settings = settings(max_examples=max(200, settings().max_examples), stateful_step_count=60)
