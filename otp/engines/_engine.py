@@ -69,7 +69,8 @@ class Transaction(ABC):
     when it takes longer than its timeout. Use it from the task that opened it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine[Any]) -> None:
+        self.engine = engine
         self._endings: list[Callable[[bool], None]] = []
         self._over = False
 
@@ -230,6 +231,8 @@ class Engine(ABC, Generic[C]):
         try:
             if tx is None:
                 return await self._write(fn)
+            if tx.engine is not self:
+                raise ValueError(f"tx belongs to {tx.engine!r}, not to {self!r}")
             return await tx.run(fn)
         except LeaseLost as lost:
             heartbeat.lost(lost.token, lost.why)  # the store has just told us; do not wait for the heartbeat

@@ -148,8 +148,8 @@ def _store(name: str | None) -> MemoryStore:
 
 class _MemoryTransaction(Transaction):
     def __init__(self, engine: MemoryEngine) -> None:
-        super().__init__()
-        self.engine = engine
+        super().__init__(engine)
+        self._tables = engine.store.tables
 
     async def execute(self, sql: str, *params: object) -> list[tuple[Any, ...]]:  # noqa: ARG002
         raise StoreError("the memory engine has no SQL: use engine.write(fn, tx=tx)")
@@ -158,7 +158,7 @@ class _MemoryTransaction(Transaction):
         await trio.lowlevel.checkpoint()
         if self._over:
             raise NotOpen("this transaction has ended")
-        tables = self.engine.store.tables
+        tables = self._tables
         mark = tables.mark()
         try:
             return fn(tables)

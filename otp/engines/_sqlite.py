@@ -40,8 +40,8 @@ STAMP_EVERY = 1.0
 class SqliteTransaction(Transaction):
     """An interactive transaction; its functions and statements run in the writer's thread."""
 
-    def __init__(self, port: Port, session: Session) -> None:
-        super().__init__()
+    def __init__(self, engine: SqliteEngine, port: Port, session: Session) -> None:
+        super().__init__(engine)
         self._port = port
         self._session = session
 
@@ -247,7 +247,7 @@ class SqliteEngine(Engine[apsw.Connection]):
         self._not_in_transaction()
         session = Session(timeout)
         await inner.port.call(session.opening, lambda _: inner.writer.inbox.put(session))
-        tx = SqliteTransaction(inner.port, session)
+        tx = SqliteTransaction(self, inner.port, session)
         self._tx_task = trio.lowlevel.current_task()
         committed = False
         try:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import apsw
 import trio
 
-from ._errors import NotOpen, SchemaMismatch, StoreError, StoreUnavailable, TransactionTimeout
+from ._errors import NotOpen, StoreError, StoreUnavailable, TransactionTimeout
 from ._port import Call, Port
 from ._sqlite_file import LINK_BROKEN, Link, store_error
 
@@ -121,8 +121,10 @@ class Writer:
         except (StoreError, apsw.Error) as error:
             self.stale = True
             told = error if isinstance(error, StoreError) else self._told(error)
-            if fresh or not isinstance(error, SchemaMismatch):
-                self._link.broke(told if isinstance(told, StoreError) else StoreUnavailable(str(error)))
+            if isinstance(told, StoreUnavailable):
+                self._link.broke(told)
+            elif fresh:
+                self._link.close()  # not prepared, so not to be used; the next call tries again
             raise told from error
         return connection
 
