@@ -1,0 +1,155 @@
+"""What happens in a tree, as values, and the bus that hands them to whoever subscribed.
+
+The log, metrics, the demo's live view and tests are all subscribers; nothing else in this package knows of them. An
+event nobody asked for is never built: who emits one first looks whether its kind is wanted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import attrs
+
+from ._exit import ExitReason
+from ._protocol import Decision
+
+
+@attrs.frozen(kw_only=True)
+class ChildEvent:
+    """What all events of one child have in common."""
+
+    path: str
+    """Where the child is in the tree, as in ``"app/ledger"``."""
+    incarnation: int
+    """Which life of the child: numbers grow and are never used twice under one supervisor."""
+    at: float
+    """When, on trio's clock."""
+
+
+@attrs.frozen(kw_only=True)
+class ChildStarted(ChildEvent):
+    """A child has finished its init and is up."""
+
+
+@attrs.frozen(kw_only=True)
+class ChildIgnored(ChildEvent):
+    """A child said in its init that it is not needed (:exc:`Ignore`); that counts as a successful start."""
+
+
+@attrs.frozen(kw_only=True)
+class ChildStartFailed(ChildEvent):
+    """A child ended before it had finished its init."""
+
+    reason: ExitReason
+
+
+@attrs.frozen(kw_only=True)
+class ChildExited(ChildEvent):
+    """A child that had been up has ended; its name is free and its task is gone."""
+
+    reason: ExitReason
+    asked: bool
+    """True if its supervisor had asked it to stop."""
+
+
+@attrs.frozen(kw_only=True)
+class ChildStuck(ChildEvent):
+    """A child was asked to stop and then cancelled, and still does not end. The supervisor goes on waiting for it."""
+
+    waited: float
+    """Seconds since it was asked to stop."""
+
+
+@attrs.frozen(kw_only=True)
+class MessagesDropped(ChildEvent):
+    """A child ended with messages unread in its mailbox. Calls are not counted: their callers were told."""
+
+    count: int
+
+
+@attrs.frozen(kw_only=True)
+class SupervisorDecided:
+    """A supervisor decided what to do about something: which child, why, and how far its window is used."""
+
+    path: str
+    """The supervisor's path."""
+    decision: Decision
+    """When, about which child, why, what, and how far the window is used."""
+    period: float
+    """How long the window is, in seconds."""
+
+
+@attrs.frozen(kw_only=True)
+class ConditionChanged:
+    """A readiness condition was set or cleared."""
+
+    path: str
+    """Of the child that the condition belongs to."""
+    at: float
+    name: str
+    ok: bool
+    detail: str
+
+
+Subscriber: TypeAlias = Callable[[object], None]
+"""Called with each event, in the trio thread; it must not block and cannot await."""
+
+_EVERYTHING: Final = object
+_logger = logging.getLogger("otp")
+
+
+class EventBus:
+    """Hands each event to those who subscribed to its kind, at once and in the order of subscription.
+
+    Any object can be an event. A subscriber that raises is removed and the error is logged: a broken metric must not
+    take the tree down.
+    """
+
+    __slots__ = ("_subscribers", "_wanted")
+
+    def __init__(self) -> None:
+        self._subscribers: list[tuple[Subscriber, tuple[type, ...]]] = []
+        # Per kind: the subscribers for it. Filled on first use, emptied when the subscriptions change.
+        self._wanted: dict[type, tuple[Subscriber, ...]] = {}
+
+    def subscribe(self, subscriber: Subscriber, *kinds: type) -> Callable[[], None]:
+        """Call `subscriber` with every event from now on, or only with those of the given kinds (classes).
+
+        Returns:
+            A function that ends the subscription; calling it again does nothing.
+        """
+        entry = (subscriber, kinds or (_EVERYTHING,))
+        self._subscribers.append(entry)
+        self._wanted.clear()
+
+        def unsubscribe() -> None:
+            if entry in self._subscribers:
+                self._subscribers.remove(entry)
+                self._wanted.clear()
+
+        return unsubscribe
+
+    def wants(self, kind: type) -> bool:
+        """Whether anybody listens to events of this kind: ask before building one that costs something."""
+        return bool(self._subscribers) and bool(self._for(kind))
+
+    def emit(self, event: object) -> None:
+        """Hand `event` to its subscribers. Never raises for what a subscriber does."""
+        if not self._subscribers:
+            return
+        for subscriber in self._for(type(event)):
+            try:
+                subscriber(event)
+            except Exception:
+                self._subscribers = [entry for entry in self._subscribers if entry[0] is not subscriber]
+                self._wanted.clear()
+                _logger.exception("the event subscriber %r raised and was removed", subscriber)
+
+    def _for(self, kind: type) -> tuple[Subscriber, ...]:
+        found = self._wanted.get(kind)
+        if found is None:
+            found = tuple(who for who, kinds in self._subscribers if issubclass(kind, kinds))
+            self._wanted[kind] = found
+        return found

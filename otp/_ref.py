@@ -1,0 +1,181 @@
+"""A ref: the address of one incarnation of a child, by which others send to it and call it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, final, overload
+
+import trio
+from trio.lowlevel import current_task, reschedule, wait_task_rescheduled
+
+from ._call import DEFAULT_TIMEOUT, Call, Request
+from ._current import CURRENT, current_life
+from ._errors import CallingSelf, CallTimeout, NotAlive
+
+if TYPE_CHECKING:
+    from ._life import Life
+    from ._mailbox import Box, MailboxStatistics
+
+R = TypeVar("R")
+
+
+@final
+class Ref:
+    """The address of one incarnation of a child.
+
+    When that incarnation ends the ref is dead for good: sending raises :exc:`NotAlive`, at once. To reach whoever has
+    a *role*, give the child a `name` and use the name each time (:func:`whereis`, :func:`send`, :func:`call`).
+
+    Refs come from :func:`whereis`, ``SupervisorRef.ref(id)`` and ``context.ref``; they are compared by identity and
+    belong to the trio run that they were made in: no other thread may use them.
+    """
+
+    __slots__ = ("__weakref__", "_box", "_life")
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._box = life.box
+
+    def __repr__(self) -> str:
+        return f"<Ref {self.path} #{self.incarnation}{'' if self.alive else ' (ended)'}>"
+
+    @property
+    def path(self) -> str:
+        """Where the child is in the tree, as in ``"app/ledger"``."""
+        return self._life.path
+
+    @property
+    def id(self) -> str:
+        """The child's id under its supervisor."""
+        return self._life.spec.id
+
+    @property
+    def name(self) -> str | None:
+        """The child's registered name, if it has one."""
+        return self._life.spec.name
+
+    @property
+    def incarnation(self) -> int:
+        """Which life of the child this is."""
+        return self._life.incarnation
+
+    @property
+    def alive(self) -> bool:
+        """Whether this incarnation has not ended yet; it may be starting or stopping."""
+        return self._box.reason is None
+
+    def send(self, message: object) -> None:
+        """Put a message into the child's mailbox and come back at once; it is handled later, or never.
+
+        Messages from one sender are handled in the order in which they were sent. Nothing tells whether this one was
+        handled: if the child ends before, it is lost. What must not be lost belongs into a durable queue or inbox.
+
+        Raises:
+            NotAlive: if the child has ended, is restarting or is being stopped.
+            MailboxFull: if there is no room; see :meth:`send_wait`.
+            NoMailbox: if the child is not one that takes messages.
+        """
+        # The same as Box.put, written out: this is the line that everything else is measured against.
+        box = self._box
+        if len(box.queue) >= box.limit:
+            box.make_room()
+        box.queue.append(message)
+        task = box.parked
+        if task is not None:
+            box.parked = None
+            reschedule(task)
+
+    async def send_wait(self, message: object) -> None:
+        """Like :meth:`send`, but wait for room while the mailbox is full. That is backpressure: prefer it for bulk.
+
+        Senders that wait get in one after another. It lets other tasks run in any case. If it is cancelled the
+        message was not sent.
+
+        Raises:
+            NotAlive: if the child has ended, is restarting or is being stopped, also when that happens meanwhile.
+            NoMailbox: if the child is not one that takes messages.
+        """
+        await self._box.put_wait(message)
+
+    @overload
+    async def call(self, request: Call[R], *, timeout: float = DEFAULT_TIMEOUT) -> R: ...
+    @overload
+    async def call(self, request: object, *, timeout: float = DEFAULT_TIMEOUT) -> Any: ...
+    async def call(self, request: object, *, timeout: float = DEFAULT_TIMEOUT) -> Any:
+        """Send a request and wait for the answer, which is what the child's `handle_call` returns.
+
+        The deadline travels along: the timeout, those of the cancel scopes around the call, and, within a
+        `handle_call`, that of the call being handled, whichever is first. The child sees it as
+        ``context.call_deadline`` and does not begin a request when it has passed or the caller has gone.
+
+        Args:
+            request: Any object; a :class:`Call` gives the answer a type.
+            timeout: Seconds to wait; ``math.inf`` for no limit.
+
+        Raises:
+            CallTimeout: if no answer came in time.
+            NotAlive: at once, if the child has ended, is restarting or is being stopped, and as soon as it
+            ends while the request is queued or being handled; its ``__cause__`` is what the child died of.
+            MailboxFull: if there is no room for the request.
+            NoMailbox: if the child is not one that takes messages.
+            CallingSelf: if an actor calls itself from a handler.
+        """
+        box = self._box
+        task = current_task()
+        if task is box.owner:
+            raise CallingSelf(self.path)
+        expires = trio.current_time() + timeout
+        deadline = min(expires, trio.current_effective_deadline())
+        caller = CURRENT.get()
+        if caller is not None and caller.answer_by < deadline and caller.box.owner is task:
+            # A handler of a call makes a call in turn: its own caller's patience is the limit.
+            deadline = caller.answer_by
+            if deadline < expires:
+                timeout -= expires - deadline
+                expires = deadline
+        slot = Request(request, self._life, task, expires, deadline)
+        box.put(slot)
+        if timeout == DEFAULT_TIMEOUT:
+            self._life.runtime.calls.watch(slot)
+            return await wait_task_rescheduled(slot.abandon)
+        with trio.CancelScope(deadline=expires):
+            return await wait_task_rescheduled(slot.abandon)
+        raise CallTimeout(self.path, timeout)
+
+    def forward_to(self, box: Box) -> None:
+        """Let what is sent to this ref get into `box` from now on; see `host`."""
+        self._box = box
+
+    def mailbox(self) -> MailboxStatistics:
+        """How full the child's mailbox is."""
+        return self._box.statistics()
+
+
+def whereis(name: str) -> Ref | None:
+    """The ref of whoever holds the registered `name` at this moment, or None.
+
+    Only within a supervised task or the body of :func:`open_supervisor`; names belong to one tree.
+    """
+    return current_life().runtime.registry.get(name)
+
+
+def send(target: str | Ref, message: object) -> None:
+    """:meth:`Ref.send` to a ref, or to whoever holds a name at this moment (:exc:`NotAlive` if nobody does)."""
+    _resolve(target).send(message)
+
+
+@overload
+async def call(target: str | Ref, request: Call[R], *, timeout: float = DEFAULT_TIMEOUT) -> R: ...
+@overload
+async def call(target: str | Ref, request: object, *, timeout: float = DEFAULT_TIMEOUT) -> Any: ...
+async def call(target: str | Ref, request: object, *, timeout: float = DEFAULT_TIMEOUT) -> Any:
+    """:meth:`Ref.call` to a ref, or to whoever holds a name at this moment (:exc:`NotAlive` if nobody does)."""
+    return await _resolve(target).call(request, timeout=timeout)
+
+
+def _resolve(target: str | Ref) -> Ref:
+    if isinstance(target, Ref):
+        return target
+    found = whereis(target)
+    if found is None:
+        raise NotAlive(target)
+    return found

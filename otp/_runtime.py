@@ -1,0 +1,192 @@
+"""What all children of one tree share: events, names, readiness, the drain, and the clock for calls."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, final
+
+import attrs
+import trio
+
+from ._call import CallDeadlines
+from ._events import ConditionChanged, EventBus
+from ._registry import Registry
+from ._spec import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from ._spec import ChildSpec
+    from ._statistics import RuntimeStatistics, SupervisorStatistics
+
+
+@attrs.frozen
+class Readiness:
+    """Whether the tree can take work, and if not, why not."""
+
+    ok: bool
+    reasons: tuple[str, ...] = ()
+    """One short line per reason; empty if `ok`."""
+
+
+class Conditions:
+    """The readiness conditions that children have set; all must be ok for the tree to be ready."""
+
+    __slots__ = ("_events", "_set")
+
+    def __init__(self, events: EventBus) -> None:
+        self._events = events
+        self._set: dict[str, dict[str, tuple[bool, str]]] = {}
+
+    def set(self, path: str, name: str, ok: bool, detail: str = "") -> None:  # noqa: FBT001
+        """Set the condition `name` of the child at `path`; says so in an event if that changes anything."""
+        of_child = self._set.setdefault(path, {})
+        if of_child.get(name) != (ok, detail):
+            of_child[name] = (ok, detail)
+            self._say(path, name, ok=ok, detail=detail)
+
+    def clear(self, path: str, name: str | None = None) -> None:
+        """Forget one condition of the child at `path`, or all of them."""
+        of_child = self._set.get(path, {})
+        for gone in [name] if name is not None else list(of_child):
+            if of_child.pop(gone, (True, ""))[0] is False:
+                self._say(path, gone, ok=True, detail="cleared")
+        if not of_child:
+            self._set.pop(path, None)
+
+    def failing(self) -> list[str]:
+        """One line per condition that is not ok: path, name and detail."""
+        return [
+            f"{path}: {name}" + (f" ({detail})" if detail else "")
+            for path, of_child in sorted(self._set.items())
+            for name, (ok, detail) in sorted(of_child.items())
+            if not ok
+        ]
+
+    def _say(self, path: str, name: str, *, ok: bool, detail: str) -> None:
+        if self._events.wants(ConditionChanged):
+            self._events.emit(ConditionChanged(path=path, at=trio.current_time(), name=name, ok=ok, detail=detail))
+
+
+@final
+class Runtime:
+    """One per tree, made by :func:`open_supervisor` and by `run`; every child finds it as ``context.runtime``."""
+
+    def __init__(self) -> None:
+        self.events = EventBus()
+        """Where everything that happens is told."""
+        self.registry = Registry()
+        """Who has which name."""
+        self.conditions = Conditions(self.events)
+        """What children say about what they depend on."""
+        self.draining = trio.Event()
+        """Set when the service drains: no new work is to be taken in."""
+        self.drain_deadline = math.inf
+        """When, on trio's clock, work not done is to be given back; inf while the tree does not drain."""
+        self.up = False
+        """True from when the root supervisor has started all its children until it begins to stop."""
+        self.late_replies = 0
+        """Answers that came when their caller had gone; they are dropped."""
+        self.skipped_calls = 0
+        """Calls that were not handled because their caller had gone, or its deadline had passed."""
+        self.calls = CallDeadlines()
+        self._drainers: dict[object, str] = {}
+        self._drained = trio.Event()
+        self._exit_callbacks: list[Callable[[], None]] = []
+        self.interrupted: BaseException | None = None
+        self.on_interrupt: Callable[[], None] | None = None
+        self.root_statistics: Callable[[], SupervisorStatistics] | None = None
+
+    async def drain(self, deadline: float) -> list[str]:
+        """Tell all children to take in no more work, and wait until those that had some are done with it.
+
+        Args:
+            deadline: When, on trio's clock, to wait no longer.
+
+        Returns:
+            The paths of the children that were not done by then. Nothing is stopped by this: that comes next.
+        """
+        self.drain_deadline = deadline
+        self.draining.set()
+        with trio.move_on_at(deadline):
+            while self._drainers:
+                self._drained = trio.Event()
+                await self._drained.wait()
+        return sorted(self._drainers.values())
+
+    @contextmanager
+    def drainer(self, path: str) -> Generator[None]:
+        """Within this block a drain waits for `path`; see :meth:`ChildContext.drains`."""
+        key = object()
+        self._drainers[key] = path
+        try:
+            yield
+        finally:
+            del self._drainers[key]
+            if not self._drainers:
+                self._drained.set()
+
+    def readiness(self) -> Readiness:
+        """Whether the tree can take work: it is up, does not drain, and every condition is ok."""
+        reasons: list[str] = []
+        if self.draining.is_set():
+            reasons.append("draining")
+        elif not self.up:
+            reasons.append("not started, or stopping")
+        reasons += self.conditions.failing()
+        return Readiness(not reasons, tuple(reasons))
+
+    def at_exit(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called when the process is about to end although something would not stop.
+
+        It runs outside of any task and must neither block for long nor await: releasing leases is what it is for.
+
+        Returns:
+            A function that takes it back.
+        """
+        self._exit_callbacks.append(callback)
+
+        def forget() -> None:
+            if callback in self._exit_callbacks:
+                self._exit_callbacks.remove(callback)
+
+        return forget
+
+    def run_exit_callbacks(self) -> list[BaseException]:
+        """Call what :meth:`at_exit` was given, last one first, each once; return what they raised."""
+        errors: list[BaseException] = []
+        while self._exit_callbacks:
+            try:
+                self._exit_callbacks.pop()()
+            except Exception as error:  # noqa: BLE001  (reported to whoever asked for the calls)
+                errors.append(error)
+        return errors
+
+    def statistics(self) -> RuntimeStatistics:
+        """The whole tree in numbers, read at this moment."""
+        from ._statistics import RuntimeStatistics
+
+        return RuntimeStatistics(
+            late_replies=self.late_replies,
+            skipped_calls=self.skipped_calls,
+            waiting_calls=len(self.calls),
+            names=len(self.registry),
+            draining=tuple(sorted(self._drainers.values())),
+            root=None if self.root_statistics is None else self.root_statistics(),
+        )
+
+    def interrupt(self, error: BaseException) -> None:
+        """Stop the tree in order and raise `error` (Ctrl-C, sys.exit) out of it; the first one counts."""
+        if self.interrupted is None:
+            self.interrupted = error
+            if self.on_interrupt is not None:
+                self.on_interrupt()
+
+    def make(self, spec: ChildSpec) -> object:
+        """What the child is, made anew for this incarnation; a supervisor's spec becomes the task that runs it."""
+        if isinstance(spec.start, Supervisor):
+            from ._supervisor import SupervisorTask
+
+            return SupervisorTask(spec.start)
+        return spec.start()

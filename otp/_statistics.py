@@ -1,0 +1,62 @@
+"""A tree in numbers: values that are read at one moment and never change."""
+
+from __future__ import annotations
+
+import attrs
+
+from ._mailbox import MailboxStatistics
+from ._protocol import Decision, Status
+from ._spec import Strategy
+
+
+@attrs.frozen(kw_only=True)
+class ChildStatistics:
+    """One child at one moment."""
+
+    id: str
+    """Its id under its supervisor."""
+    status: Status
+    """What its supervisor knows of it: running, starting, stopping, restarting (waiting for it) or stopped."""
+    stuck: bool
+    """True if it was asked to stop, then cancelled, and still has not ended."""
+    incarnation: int | None
+    """Which life it is in; None when it is not alive."""
+    mailbox: MailboxStatistics | None
+    """How full its mailbox is; None if it takes no messages or is not alive."""
+    children: SupervisorStatistics | None
+    """Its own children, if it is a supervisor and alive."""
+
+
+@attrs.frozen(kw_only=True)
+class SupervisorStatistics:
+    """One supervisor at one moment, with everything below it."""
+
+    path: str
+    strategy: Strategy
+    restarts: int
+    """Restarts within the window now; one more than `intensity` makes it give up."""
+    intensity: int
+    period: float
+    """How long the window is, in seconds."""
+    decisions: tuple[Decision, ...]
+    """The last decisions, oldest first."""
+    children: tuple[ChildStatistics, ...]
+    """In start order."""
+
+
+@attrs.frozen(kw_only=True)
+class RuntimeStatistics:
+    """A whole tree at one moment."""
+
+    late_replies: int
+    """Answers that came when their caller had gone, so far."""
+    skipped_calls: int
+    """Calls not handled because their caller had gone or their deadline had passed, so far."""
+    waiting_calls: int
+    """Calls with the default timeout that wait for their answer."""
+    names: int
+    """Registered names."""
+    draining: tuple[str, ...]
+    """Paths of the children that a drain waits for, or would wait for."""
+    root: SupervisorStatistics | None
+    """The root supervisor, while it is alive."""

@@ -1,0 +1,292 @@
+"""The shell around the supervision core: it starts tasks, stops them, keeps time and answers requests.
+
+What is to be done is decided by :class:`SupervisorCore`, which knows no tasks and no clock. Here is one task per
+supervisor that hands it what happened, one event after another, and carries out what comes back. It waits for
+nothing but the next event: a child that starts or stops slowly delays no query and no request.
+
+The nursery of this task is the supervision tree: every child, and every helper of a child, runs in it. So a child
+cannot outlive its supervisor.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from typing import TYPE_CHECKING, Final, final
+
+import trio
+from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+
+from . import _events as events  # pyright: ignore[reportPrivateUsage]  # private to otp
+from . import _protocol as p  # pyright: ignore[reportPrivateUsage]  # private to otp
+from ._child import Behaviour, ChildContext, life_of, run_child
+from ._exit import Crashed, ExitReason, Shutdown
+from ._life import Life, Outcome
+from ._statistics import ChildStatistics, SupervisorStatistics
+from ._strategy import SupervisorCore
+from ._supervisor_ref import SupervisorRef
+
+if TYPE_CHECKING:
+    from ._ref import Ref
+    from ._spec import Supervisor
+
+STUCK_AFTER: Final = 5.0
+"""Seconds that a child may go on after it was cancelled before it is reported as stuck."""
+
+
+@final
+class _Waiting:
+    """Somebody who waits for the reply to a request."""
+
+    __slots__ = ("answered", "reply")
+
+    def __init__(self) -> None:
+        self.answered = trio.Event()
+        self.reply: p.Reply | None = None
+
+
+@final
+class SupervisorTask(Behaviour):
+    """One incarnation of a supervisor."""
+
+    nursery: trio.Nursery
+
+    def __init__(self, spec: Supervisor) -> None:
+        self.spec = spec
+        self.ref = SupervisorRef(self)
+        self.ended = False
+        # Events that the core has yet to see, in the order in which they happened.
+        self._inbox: deque[p.Event] = deque()
+        self._parked: Task | None = None
+        # The children that are alive, and those whose end the core has yet to see.
+        self._lives: dict[str, Life] = {}
+        # When to report as stuck the children that were asked to stop. Under the ordered strategies that is one at
+        # a time, otherwise all have the same time to do it in; so the first is always the first that is due.
+        self._stops: dict[Life, float] = {}
+        self._stuck: set[Life] = set()
+        self._retries: list[tuple[float, int, p.RetryDue]] = []
+        self._retry_numbers = itertools.count()
+        self._waiting: dict[p.Request, _Waiting] = {}
+        self._end: ExitReason | None = None
+
+    # -- the life of the supervisor -----------------------------------------------------------------------
+
+    async def serve(self, context: ChildContext) -> None:
+        """Start the children, look after them until asked to stop or until it gives up, and stop them all."""
+        self._life = life = life_of(context)
+        life.supervisor = self
+        self.path = life.path
+        self.runtime = life.runtime
+        self.core = SupervisorCore(self.spec, path=self.path)
+        life.on_stop = self._stop
+        try:
+            async with trio.open_nursery() as self.nursery:
+                self._post(p.Start())
+                while self._end is None:
+                    await self._next_event()
+        finally:
+            self.ended = True
+            for waiting in self._waiting.values():
+                waiting.answered.set()
+        if isinstance(self._end, Crashed):
+            raise self._end.exception
+        life.exit_reason = self._end
+
+    def _stop(self) -> None:
+        self._post(p.Stop(Shutdown()))
+
+    async def _next_event(self) -> None:
+        """Let the core see the next event and do what it says; wait for one if there is none."""
+        if not self._inbox:
+            due = self._next_due()
+            if due is None:
+                await self._park()
+            else:
+                with trio.CancelScope(deadline=due):
+                    await self._park()
+                self._look_at_the_clock()
+        while self._inbox and self._end is None:
+            event = self._inbox.popleft()
+            if isinstance(event, p.ChildIgnored | p.ChildFailedToStart | p.ChildDown):
+                self._forget(event.id, event.incarnation)
+            for action in self.core.handle(event):
+                self._do(action)
+
+    async def _park(self) -> None:
+        self._parked = current_task()
+        await wait_task_rescheduled(self._unpark)
+
+    def _unpark(self, _: RaiseCancelT) -> Abort:
+        self._parked = None
+        return Abort.SUCCEEDED
+
+    def _post(self, event: p.Event) -> None:
+        self._inbox.append(event)
+        if self._parked is not None:
+            task, self._parked = self._parked, None
+            reschedule(task)
+
+    # -- what children report -----------------------------------------------------------------------------
+
+    def child_up(self, life: Life) -> None:
+        """The child has finished its init."""
+        now = trio.current_time()
+        if self.runtime.events.wants(events.ChildStarted):
+            self.runtime.events.emit(events.ChildStarted(path=life.path, incarnation=life.incarnation, at=now))
+        self._post(p.ChildUp(life.spec.id, life.incarnation, now))
+
+    def child_ended(self, life: Life, outcome: Outcome) -> None:
+        """The child has ended; its task does nothing any more, its name is free."""
+        now = trio.current_time()
+        id_, incarnation = life.spec.id, life.incarnation
+        if outcome == "ignored":
+            self._post(p.ChildIgnored(id_, incarnation))
+        elif life.up:
+            self._post(p.ChildDown(id_, incarnation, outcome, now))
+        else:
+            self._post(p.ChildFailedToStart(id_, incarnation, outcome, now))
+        self._tell_end(life, outcome, now)
+
+    def _tell_end(self, life: Life, outcome: Outcome, now: float) -> None:
+        bus = self.runtime.events
+        if outcome == "ignored":
+            if bus.wants(events.ChildIgnored):
+                bus.emit(events.ChildIgnored(path=life.path, incarnation=life.incarnation, at=now))
+        elif not life.up:
+            if bus.wants(events.ChildStartFailed):
+                bus.emit(events.ChildStartFailed(path=life.path, incarnation=life.incarnation, at=now, reason=outcome))
+        elif bus.wants(events.ChildExited):
+            bus.emit(
+                events.ChildExited(
+                    path=life.path, incarnation=life.incarnation, at=now, reason=outcome, asked=life.stop_asked
+                )
+            )
+
+    # -- what the core says is to be done -----------------------------------------------------------------
+
+    def _do(self, action: p.Action) -> None:
+        match action:
+            case p.StartChild():
+                life = Life(action.spec, action.incarnation, self, self.runtime)
+                self._lives[action.id] = life
+                self.nursery.start_soon(run_child, life, name=action.id)
+            case p.StopChild():
+                life = self._lives[action.id]
+                life.ask_to_stop()
+                if life.spec.shutdown != "infinity":
+                    self._stops[life] = life.stop_deadline + STUCK_AFTER
+            case p.ScheduleRetry():
+                self._schedule(action)
+            case p.Reply():
+                waiting = self._waiting.pop(action.request, None)
+                if waiting is not None:
+                    waiting.reply = action
+                    waiting.answered.set()
+            case p.Started():
+                self._life.started()
+            case p.Note():
+                self._tell_decision(action.decision)
+            case p.StartFailed() | p.GiveUp() | p.Stopped():
+                self._end = action.reason
+
+    def _forget(self, id_: str, incarnation: int) -> None:
+        life = self._lives.get(id_)
+        if life is not None and life.incarnation == incarnation:
+            del self._lives[id_]
+            self._stops.pop(life, None)
+            self._stuck.discard(life)
+
+    def _tell_decision(self, decision: p.Decision) -> None:
+        bus = self.runtime.events
+        if bus.wants(events.SupervisorDecided):
+            bus.emit(events.SupervisorDecided(path=self.path, decision=decision, period=self.spec.period))
+
+    # -- time ---------------------------------------------------------------------------------------------
+
+    def _schedule(self, action: p.ScheduleRetry) -> None:
+        now = trio.current_time()
+        due = p.RetryDue(action.generation, now + action.delay)
+        if action.delay <= 0:
+            self._inbox.append(due)  # behind what is already waiting: that is served between two tries
+        else:
+            heapq.heappush(self._retries, (due.now, next(self._retry_numbers), due))
+
+    def _next_due(self) -> float | None:
+        """When the clock must be looked at again, if nothing happens before."""
+        times = [self._retries[0][0]] if self._retries else []
+        if self._stops:
+            times.append(next(iter(self._stops.values())))
+        return min(times, default=None)
+
+    def _look_at_the_clock(self) -> None:
+        now = trio.current_time()
+        while self._retries and self._retries[0][0] <= now:
+            due = heapq.heappop(self._retries)[2]
+            self._inbox.append(p.RetryDue(due.generation, now))
+        while self._stops:
+            life, time = next(iter(self._stops.items()))
+            if time > now:
+                break
+            del self._stops[life]
+            self._stuck.add(life)
+            if self.runtime.events.wants(events.ChildStuck):
+                waited = now - (time - STUCK_AFTER)
+                self.runtime.events.emit(
+                    events.ChildStuck(path=life.path, incarnation=life.incarnation, at=now, waited=waited)
+                )
+
+    # -- what others ask for, through a SupervisorRef -----------------------------------------------------
+
+    async def request(self, request: p.Request) -> Ref | None:
+        """Have the core serve `request`; return the ref of the child that was started by it, if one was."""
+        if self.ended:
+            raise p.SupervisorStopped(self.path)
+        waiting = self._waiting[request] = _Waiting()
+        self._post(request)
+        await waiting.answered.wait()
+        reply = waiting.reply
+        if reply is None:
+            raise p.SupervisorStopped(self.path)
+        if reply.error is not None:
+            raise reply.error
+        return None if reply.child is None else self.find(reply.child.id)
+
+    def find(self, id_: str) -> Ref | None:
+        """The ref of the child of that id, if it is alive."""
+        life = self._lives.get(id_)
+        return None if life is None else life.ref
+
+    def nested(self, id_: str) -> SupervisorTask | None:
+        """The supervisor that runs as the child of that id, if it is alive and one."""
+        life = self._lives.get(id_)
+        return None if life is None else life.supervisor
+
+    def is_stuck(self, id_: str) -> bool:
+        """Whether the child of that id was reported as stuck."""
+        life = self._lives.get(id_)
+        return life is not None and life in self._stuck
+
+    def statistics(self) -> SupervisorStatistics:
+        """The supervisor and everything below it, in numbers."""
+        return SupervisorStatistics(
+            path=self.path,
+            strategy=self.spec.strategy,
+            restarts=self.core.restarts(trio.current_time()),
+            intensity=self.spec.intensity,
+            period=self.spec.period,
+            decisions=self.core.history,
+            children=tuple(self._child_statistics(state) for state in self.core.which()),
+        )
+
+    def _child_statistics(self, state: p.ChildState) -> ChildStatistics:
+        life = self._lives.get(state.id)
+        below = None if life is None else life.supervisor
+        return ChildStatistics(
+            id=state.id,
+            status=state.status,
+            stuck=life in self._stuck,
+            incarnation=state.incarnation,
+            mailbox=None if life is None or not life.box.takes_messages else life.box.statistics(),
+            children=None if below is None else below.statistics(),
+        )

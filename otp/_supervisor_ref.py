@@ -1,0 +1,207 @@
+"""A supervisor from outside: its children can be looked at, started, stopped, restarted and forgotten."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+import attrs
+
+from ._errors import NotAlive
+from ._protocol import (
+    AddChild,
+    ChildCount,
+    ChildNotFound,
+    DeleteChild,
+    RestartChild,
+    StartInstance,
+    Status,
+    TerminateChild,
+)
+from ._ref import Ref
+from ._spec import ChildSpec
+
+if TYPE_CHECKING:
+    from ._runtime import Runtime
+    from ._statistics import SupervisorStatistics
+    from ._supervisor import SupervisorTask
+
+
+@attrs.frozen(kw_only=True)
+class ChildInfo:
+    """A child as its supervisor knows it at one moment."""
+
+    id: str
+    status: Status
+    """Running, starting, stopping, restarting (it failed and waits to be started again) or stopped."""
+    stuck: bool
+    """True if it was asked to stop, then cancelled, and still has not ended."""
+    ref: Ref | None
+    """How to reach it; None when it is not alive."""
+    spec: ChildSpec
+
+
+@final
+class SupervisorRef:
+    """One incarnation of a supervisor, from outside.
+
+    Queries are answered at once, whatever the supervisor is doing. Requests are served one after another, also while
+    a restart is being retried or a child is slow to start or stop; they raise :exc:`SupervisorStopped` when the
+    supervisor is not up, or ends before it has served them. Cancelling a request leaves it standing: it will be
+    served, only nobody waits for it. A child that asks its own supervisor to stop it, and waits for that, waits for
+    itself until its shutdown time is over.
+    """
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: SupervisorTask) -> None:
+        self._task = task
+
+    def __repr__(self) -> str:
+        return f"<SupervisorRef {self.path}{' (ended)' if self._task.ended else ''}>"
+
+    @property
+    def path(self) -> str:
+        """Where the supervisor is in the tree; the root's is the name given to :func:`open_supervisor`."""
+        return self._task.path
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended yet; it may be starting or stopping."""
+        return not self._task.ended
+
+    @property
+    def runtime(self) -> Runtime:
+        """What the whole tree shares: events, names, drain state."""
+        return self._task.runtime
+
+    # -- queries ------------------------------------------------------------------------------------------
+
+    def ref(self, id: str) -> Ref:  # noqa: A002  (OTP's word)
+        """The child of that id.
+
+        Raises:
+            ChildNotFound: if there is no such child.
+            NotAlive: if it is not alive at this moment.
+        """
+        found = self._task.find(id)
+        if found is None or not found.alive:
+            self._known(id)
+            raise NotAlive(f"{self.path}/{id}")
+        return found
+
+    def supervisor(self, id: str) -> SupervisorRef:  # noqa: A002
+        """The child of that id, which is itself a supervisor.
+
+        Raises:
+            ChildNotFound: if there is no such child.
+            NotAlive: if it is not alive at this moment.
+            TypeError: if it is not a supervisor.
+        """
+        task = self._task.nested(id)
+        if task is None:
+            self.ref(id)
+            raise TypeError(f"{self.path}/{id} is not a supervisor")
+        return task.ref
+
+    def which_children(self) -> list[ChildInfo]:
+        """All children, in start order (OTP: the newest first)."""
+        return [
+            ChildInfo(
+                id=state.id,
+                status=state.status,
+                stuck=self._task.is_stuck(state.id),
+                ref=None if state.incarnation is None else self._task.find(state.id),
+                spec=state.spec,
+            )
+            for state in self._task.core.which()
+        ]
+
+    def count_children(self) -> ChildCount:
+        """How many children there are, and how many of them are alive."""
+        return self._task.core.count()
+
+    def get_childspec(self, id: str) -> ChildSpec:  # noqa: A002
+        """The spec of a child, with its defaults filled in.
+
+        Raises:
+            ChildNotFound: if there is no such child.
+        """
+        return self._known(id)
+
+    def statistics(self) -> SupervisorStatistics:
+        """The supervisor and everything below it, in numbers, with its last decisions."""
+        return self._task.statistics()
+
+    def _known(self, id_: str) -> ChildSpec:
+        state = self._task.core.child(id_)
+        if state is None:
+            raise ChildNotFound(self.path, id_)
+        return state.spec
+
+    # -- requests -----------------------------------------------------------------------------------------
+
+    async def start_child(self, spec: ChildSpec) -> Ref | None:
+        """Add a child at the end of the start order and start it.
+
+        Returns:
+            Its ref, when its init is done; None if the init asked to be left out (:exc:`Ignore`). A restart of this
+            supervisor by its own parent does not bring it back: that starts from the spec of the supervisor.
+
+        Raises:
+            AlreadyStarted: if a child of that id is alive.
+            AlreadyPresent: if one is there, but stopped.
+            FailedToStart: if it did not come up; its spec is not kept.
+            WrongStrategy: if the supervisor is a `simple_one_for_one`; see :meth:`start_instance`.
+            SupervisorStopped: if the supervisor is not up.
+        """
+        return await self._task.request(AddChild(spec))
+
+    async def start_instance(self, *args: object) -> Ref | None:
+        """Start an instance of the template of a `simple_one_for_one` supervisor, with `args` for its `start`.
+
+        Returns:
+            Its ref, whose `id` was given by the supervisor; None if its init asked to be left out.
+
+        Raises:
+            FailedToStart: if it did not come up.
+            TypeError: if the template cannot be called with these arguments.
+            WrongStrategy: if the supervisor is none of that kind.
+            SupervisorStopped: if the supervisor is not up.
+        """
+        return await self._task.request(StartInstance(args))
+
+    async def terminate_child(self, id: str) -> None:  # noqa: A002
+        """Stop a child and wait until it has ended; it is not restarted. Its spec is kept unless it is temporary.
+
+        Succeeds also when the child is not running, or waits for a restart, which is then off.
+
+        Raises:
+            ChildNotFound: if there is no such child.
+            SupervisorStopped: if the supervisor is not up.
+        """
+        await self._task.request(TerminateChild(id))
+
+    async def restart_child(self, id: str) -> Ref | None:  # noqa: A002
+        """Start a child that is stopped. This is not counted as a restart.
+
+        Raises:
+            ChildNotFound: if there is no such child.
+            ChildRunning: if it is alive.
+            ChildRestarting: if it is being restarted anyway.
+            FailedToStart: if it did not come up; it stays stopped.
+            WrongStrategy: if the supervisor is a `simple_one_for_one`.
+            SupervisorStopped: if the supervisor is not up.
+        """
+        return await self._task.request(RestartChild(id))
+
+    async def delete_child(self, id: str) -> None:  # noqa: A002
+        """Forget the spec of a child that is stopped.
+
+        Raises:
+            ChildNotFound: if there is no such child.
+            ChildRunning: if it is alive.
+            ChildRestarting: if it is being restarted.
+            WrongStrategy: if the supervisor is a `simple_one_for_one`.
+            SupervisorStopped: if the supervisor is not up.
+        """
+        await self._task.request(DeleteChild(id))
