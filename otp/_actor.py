@@ -173,7 +173,7 @@ class Actor(Behaviour):
                     await life.helpers.cancel()
 
     async def _live(self, life: Life) -> None:
-        await self.init()
+        await self._prepare()
         if life.early is not None:
             life.box.put_front(life.early)
             life.early = None

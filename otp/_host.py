@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, final
 
 import trio
 
-from ._child import ChildContext, Outcome, run_child
+from ._child import ChildContext, life_of, run_child
 from ._exit import Crashed, ExitReason, Normal
+from ._life import Life, Outcome
 
 if TYPE_CHECKING:
     from ._spec import ChildSpec
-    from ._supervisor import SupervisorRef
+    from ._supervisor_ref import SupervisorRef
 
 
 @final
@@ -36,15 +37,17 @@ class _House:
     def ref(self) -> SupervisorRef:
         return self._host.supervisor
 
-    def child_up(self, child: ChildContext) -> None:
+    def child_up(self, life: Life) -> None:
         """Nobody waits for it: the host is up, and knows by itself what its guest is for."""
 
-    def child_ended(self, child: ChildContext, outcome: Outcome) -> None:
+    def child_ended(self, life: Life, outcome: Outcome) -> None:
         self.outcome = outcome
-        self.nursery.cancel_scope.cancel(reason=f"{child.path} has ended")
+        self.nursery.cancel_scope.cancel(reason=f"{life.path} has ended")
 
 
-async def host(context: ChildContext, spec: ChildSpec, *, stop: trio.Event | None = None) -> ExitReason:
+async def host(
+    context: ChildContext, spec: ChildSpec, *, stop: trio.Event | None = None, lend_mailbox: bool = False
+) -> ExitReason:
     """Live one life of the child `spec` inside the child of `context`, and return how it ended.
 
     Cancelling this cancels the guest; its cleanup runs within the `shutdown` time of `spec`.
@@ -53,6 +56,7 @@ async def host(context: ChildContext, spec: ChildSpec, *, stop: trio.Event | Non
         context: the host's.
         spec: the guest's. Its `restart` does not matter here.
         stop: asks the guest to stop when it is set, in the way its kind and `shutdown` say.
+        lend_mailbox: what is sent to the host, by its ref or name, is for the guest while that lives.
 
     Returns:
         The guest's exit reason, if that is not a crash. Asking to be ignored in its init counts as `Normal`.
@@ -62,11 +66,16 @@ async def host(context: ChildContext, spec: ChildSpec, *, stop: trio.Event | Non
     """
     async with trio.open_nursery() as nursery:
         house = _House(context, nursery)
-        guest = ChildContext(spec, 1, house, context.runtime)
+        host_life = life_of(context)
+        guest = Life(spec, host_life.incarnation, house, context.runtime)
+        if lend_mailbox:
+            host_life.ref.forward_to(guest.box)
         if stop is not None:
             nursery.start_soon(_ask_to_stop_after, stop, guest)
         # A task of its own: the current context is a context variable, and the host's must stay the host's.
         nursery.start_soon(run_child, guest)
+    if lend_mailbox:
+        host_life.ref.forward_to(host_life.box)
     match house.outcome:
         case Crashed(exception):
             raise exception
@@ -76,6 +85,6 @@ async def host(context: ChildContext, spec: ChildSpec, *, stop: trio.Event | Non
             return reason
 
 
-async def _ask_to_stop_after(stop: trio.Event, guest: ChildContext) -> None:
+async def _ask_to_stop_after(stop: trio.Event, guest: Life) -> None:
     await stop.wait()
-    guest._ask_to_stop()  # pyright: ignore[reportPrivateUsage]  the part of a supervisor is played here
+    guest.ask_to_stop()
