@@ -55,6 +55,7 @@ class Checkpoints:
         check_count("max_bytes", max_bytes, least=1)
         self._keep_closed = check_seconds("keep_closed", keep_closed)
         self._max_bytes = max_bytes
+        self.engine = engine
         self._values = Values(topics)
         self._backend = backends_for(engine).checkpoints(engine)
 

@@ -53,7 +53,7 @@ class Inbox(Generic[T]):
         self.max_depth = max_depth
         self.dedup_window = check_seconds("dedup_window", dedup_window)
         self.unknown_grace = check_seconds("unknown_grace", unknown_grace)
-        self._engine = engine
+        self.engine = engine
         self._topics = Topics(topics)
         self._backend = backends_for(engine).inboxes(engine)
         self.dead = InboxDeadLetters(self._backend, name, max_depth, self.dedup_window)
@@ -105,7 +105,7 @@ class Inbox(Generic[T]):
         lease.check()
         await self._backend.open(self.name, lease.token)
         return InboxReader(
-            self._engine, self._backend, self._topics, lease, self.name, self.dedup_window, self.unknown_grace
+            self.engine, self._backend, self._topics, lease, self.name, self.dedup_window, self.unknown_grace
         )
 
     async def statistics(self) -> InboxStatistics:

@@ -58,6 +58,11 @@ class Entry(Generic[T]):
         """Who sent it, if they said so."""
         return self.stored.sender
 
+    @property
+    def processed(self) -> bool:
+        """Whether the mark is committed: handing it out again is over."""
+        return self._reader.is_processed(self)
+
     def commit(self, *, timeout: float = 5.0) -> AbstractAsyncContextManager[Transaction]:
         """`async with entry.commit() as tx:` - the processed mark and your own rows, in one transaction.
 
@@ -116,6 +121,14 @@ class InboxReader(Generic[T]):
         self._dedup_window = dedup_window
         self._unknown_grace = unknown_grace
         self._ahead: deque[StoredEntry] = deque()
+        self._processed = 0
+
+    def is_processed(self, entry: Entry[T]) -> bool:
+        """Whether this reader has marked the entry, and that is committed."""
+        return entry.seq <= self._processed  # strictly in order, so one number says it
+
+    def _note_processed(self, seq: int) -> None:
+        self._processed = seq
 
     async def next(self) -> Entry[T] | None:
         """Return the head: the first unprocessed entry, None if there is none.
@@ -180,6 +193,10 @@ class InboxReader(Generic[T]):
         known = self._forget_ahead(entry.seq, certain=tx is None)
         await self._backend.finish(self._name, self._token, entry.seq, self._dedup_window, tx)
         self._ahead.extend(known)
+        if tx is None:
+            self._processed = entry.seq
+        else:
+            tx.on_end(lambda committed: self._note_processed(entry.seq) if committed else None)
 
     async def failed(self, entry: Entry[T], error: BaseException | str) -> int:
         """Say that handling failed. The entry stays the head; what becomes of it is the caller's policy.

@@ -1,0 +1,55 @@
+"""The demo's own wrappers that switch one protection off each, to show what it protects from.
+
+The library has no such switches. Each of these does by hand what a program without that protection would do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from checkpoints import Checkpoint, Checkpoints
+from examples.rolling_deploy.totals import write_totals
+from examples.rolling_deploy.work import Aggregator, AnalysisJobs
+
+if TYPE_CHECKING:
+    from checkpoints import Entry
+    from examples.rolling_deploy.analysis import Figures
+    from examples.rolling_deploy.payloads import AnyAnalyse, JobResult
+    from otp.engines import Lease
+    from queues import Job
+
+PROTECTIONS = {
+    "checkpoints": ("step-saved-2", "kill"),
+    "ack": ("in-handler", "kill"),
+    "fencing": ("read-before-commit", "pause"),
+}
+"""Each protection, and the fault at a named point that makes the damage of its absence certain."""
+
+
+class ForgetfulCheckpoints(Checkpoints):
+    """Without checkpoints: whoever opens one begins from the start."""
+
+    async def open(self, key: str, lease: Lease) -> Checkpoint:
+        """Open the checkpoint, and throw away what is in it."""
+        checkpoint = await super().open(key, lease)
+        await checkpoint.clear()
+        return checkpoint
+
+
+class AckedAtClaim(AnalysisJobs):
+    """Without ack after the work: the job is acknowledged when it is claimed, as a plain ``pop`` does."""
+
+    async def handle_job(self, job: Job[AnyAnalyse]) -> None:
+        """Acknowledge, then work."""
+        await self.acknowledge(job)
+        await super().handle_job(job)
+
+
+class UnfencedAggregator(Aggregator):
+    """Without fencing: writes the totals and deletes the entry, whoever is the leader by now."""
+
+    async def commit(self, entry: Entry[JobResult], totals: Figures) -> None:
+        """Write without comparing owner, epoch or mark."""
+        async with self._store.transaction() as tx:
+            await write_totals(tx, totals, job=entry.payload.job, pod=self._pod, epoch=self.epoch)
+            await tx.execute("DELETE FROM hf_inbox WHERE name = ? AND seq = ?", self.inbox.name, entry.seq)
