@@ -42,8 +42,8 @@ class Values:
 
     def decode(self, envelope: Envelope, as_type: Any) -> Any:
         """Return the value as `as_type`."""
-        if as_type is None or as_type is NoneType:  # what a step without a result has saved; cattrs has no rule for it
-            as_type = Literal[None]
+        if as_type is None or as_type is NoneType:  # a step without a result; cattrs has no rule for it
+            as_type = Literal[None]  # noqa: PYI061  it has one for this
         topic = self._by_type.get(as_type)
         if topic is None:
             topic = Topic(_PLAIN, as_type)

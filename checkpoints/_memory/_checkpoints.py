@@ -45,11 +45,12 @@ def _mine(c: MemoryTables, key: str, token: Token) -> _Head:
 
 def _prune_closed(c: MemoryTables, now: float, keep: float, limit: int) -> int:
     pruned = 0
-    for key, at in _closed(c).take(now - keep, limit):
-        head = _heads(c).get(key)
-        if head is not None and head.closed_at == at:  # it was not opened again since
-            del _heads(c)[key]
-            pruned += 1
+    while pruned < limit and (found := _closed(c).take(now - keep, limit - pruned)):
+        for key, at in found:
+            head = _heads(c).get(key)
+            if head is not None and head.closed_at == at:  # it was not used again since
+                del _heads(c)[key]
+                pruned += 1
     return pruned
 
 

@@ -1,0 +1,4 @@
+from ._stage import Stage
+
+
+class InboxConformance(Stage): ...
