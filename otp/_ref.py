@@ -61,7 +61,7 @@ class Ref:
     @property
     def alive(self) -> bool:
         """Whether this incarnation has not ended yet; it may be starting or stopping."""
-        return self._box.reason is None
+        return self._life.box.reason is None
 
     def send(self, message: object) -> None:
         """Put a message into the child's mailbox and come back at once; it is handled later, or never.
@@ -121,6 +121,8 @@ class Ref:
         """
         box = self._box
         task = current_task()
+        if timeout != DEFAULT_TIMEOUT and not timeout >= 0:  # NaN, too
+            raise ValueError(f"timeout must be a number of seconds >= 0, or math.inf, not {timeout!r}")
         if task is box.owner:
             raise CallingSelf(self.path)
         expires = trio.current_time() + timeout

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Final, final
 
@@ -174,7 +175,7 @@ class SupervisorTask(Behaviour):
             case p.StopChild():
                 life = self._lives[action.id]
                 life.ask_to_stop()
-                if life.spec.shutdown != "infinity":
+                if life.stop_deadline < math.inf:
                     self._stops[life] = life.stop_deadline + STUCK_AFTER
             case p.ScheduleRetry():
                 self._schedule(action)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from types import TracebackType
 
 
@@ -28,7 +27,7 @@ def unwrap(error: BaseException) -> BaseException:
 def _only(error: BaseException) -> BaseException | None:
     if not isinstance(error, BaseExceptionGroup):
         return None
-    inside = cast("Sequence[BaseException]", error.exceptions)
+    inside = cast("BaseExceptionGroup[BaseException]", error).exceptions
     return inside[0] if len(inside) == 1 else None
 
 
