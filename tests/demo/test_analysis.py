@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import typing
 
 import attrs
 import pytest
@@ -15,6 +16,9 @@ from examples.rolling_deploy import analysis
 from examples.rolling_deploy.analysis import (
     Comparison,
     Figures,
+    Sources,
+    Syntax,
+    Tokens,
     calibrate,
     compare,
     parse,
@@ -132,6 +136,11 @@ def test_results_are_small_and_can_travel(groups):
         assert len(json.dumps(attrs.asdict(result))) < 200
     for step in (read, tokenize, parse, compare, summarise):
         assert pickle.loads(pickle.dumps(step)) is step
+
+
+def test_what_a_step_returns_can_be_read_from_its_annotations():
+    kinds = {read: Sources, tokenize: Tokens, parse: Syntax, compare: Comparison, summarise: Figures}
+    assert {step: typing.get_type_hints(step)["return"] for step in kinds} == kinds
 
 
 def test_rounds_that_differ_are_an_error(groups, monkeypatch):
