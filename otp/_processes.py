@@ -21,7 +21,7 @@ import trio
 
 from . import _checks as checks
 from . import _worker
-from ._current import CURRENT
+from ._child import current_context
 from ._errors import OtpError
 from ._worker_process import Gone, WorkerProcess
 
@@ -168,8 +168,9 @@ class WorkerProcesses:
     async def __aenter__(self) -> Self:
         if self._open or self._all:
             raise RuntimeError("these WorkerProcesses are already open")
-        context = CURRENT.get()
-        if context is None:  # used outside of a tree
+        try:
+            context = current_context()
+        except RuntimeError:  # used outside of a tree
             self._path, self._emit = "", self._on_event or _nobody
         else:
             self._path, self._emit = context.path, self._on_event or context.emit
@@ -201,9 +202,7 @@ class WorkerProcesses:
         worker process at once.
         """
         if not self._open:
-            raise WorkersClosed(
-                "the worker processes are not open; enter them with `async with`, or make them a child"
-            )
+            raise WorkersClosed("the worker processes are not open; enter them with `async with`, or make them a child")
         name = _name_of(fn)
         job = _pickle((fn, args), name)
         done = trio.Event()
@@ -272,9 +271,7 @@ class WorkerProcesses:
         if not worker.ready:
             raise WorkerDied(None, worker.pid, await self._end(worker, "failed to start"))
         self._started += 1
-        self._emit(
-            WorkerStarted(path=self._path, pid=worker.pid, seconds=time.monotonic() - worker.started_at)
-        )
+        self._emit(WorkerStarted(path=self._path, pid=worker.pid, seconds=time.monotonic() - worker.started_at))
 
     async def _end(self, worker: WorkerProcess, cause: EndCause) -> int:
         """See the end of a worker, which is killed unless it is `closed`. Not cancellable, but bounded."""
