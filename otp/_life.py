@@ -137,8 +137,12 @@ class Life:
             return
         self.stop_asked = True
         shutdown = self.spec.shutdown
+        now = trio.current_time()
         if shutdown != "infinity":
-            self.stop_deadline = trio.current_time() + (0.0 if shutdown == "brutal" else shutdown)
+            self.stop_deadline = now + (0.0 if shutdown == "brutal" else shutdown)
+        if not self.spec.is_supervisor:
+            # What a whole shutdown may take goes before what one child may: who comes late has less, or nothing.
+            self.stop_deadline = min(self.stop_deadline, max(now, self.runtime.stop_by))
         if self.stopping is not None:
             self.stopping.set()
         if self.cleanup is not None:

@@ -84,6 +84,8 @@ class Runtime:
         """Set when the service drains: no new work is to be taken in."""
         self.drain_deadline = math.inf
         """When, on trio's clock, work not done is to be given back; inf while the tree does not drain."""
+        self.stop_by = math.inf
+        """When, on trio's clock, all children are to have stopped, whatever their own `shutdown` is; see `run`."""
         self.up = False
         """True from when the root supervisor has started all its children until it begins to stop."""
         self.late_replies = 0
