@@ -42,6 +42,9 @@ class Checkpoints:
         keep_closed: seconds for which the head of a cleared checkpoint is kept, so that a zombie that wakes up late
             cannot bring it back. Longer than any process can be paused and come to life again; default one week.
 
+    Attributes:
+        engine: where they are kept.
+
     """
 
     def __init__(

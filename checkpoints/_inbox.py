@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from uuid import uuid4
 
 from otp.engines import Engine, Lease, Topic, Topics, Transaction
@@ -35,13 +35,39 @@ class Inbox(Generic[T]):
             longest time after which a sender may send again.
         unknown_grace: seconds to wait for a program that knows an unknown payload (`UnknownEntry.grace_over`).
 
+    Attributes:
+        engine, name, max_depth, dedup_window, unknown_grace: the same.
+        dead: the entries that were given up.
+
     """
 
+    @overload
     def __init__(
         self,
         engine: Engine[Any],
         name: str,
         topics: Iterable[Topic[T]],
+        *,
+        max_depth: int = 10_000,
+        dedup_window: float = 3600.0,
+        unknown_grace: float = 300.0,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Inbox[Any],
+        engine: Engine[Any],
+        name: str,
+        topics: Iterable[Topic[Any]],
+        *,
+        max_depth: int = 10_000,
+        dedup_window: float = 3600.0,
+        unknown_grace: float = 300.0,
+    ) -> None: ...
+    def __init__(
+        self,
+        engine: Engine[Any],
+        name: str,
+        topics: Iterable[Topic[Any]],
         *,
         max_depth: int = 10_000,
         dedup_window: float = 3600.0,

@@ -36,10 +36,13 @@ class NameLeases:
     Args:
         engine: where the leases are kept. It need not be open yet.
 
+    Attributes:
+        engine: the same.
+
     """
 
     def __init__(self, engine: Engine[Any]) -> None:
-        self._engine = engine
+        self.engine = engine
         self._backend = backends_for(engine).names(engine)
 
     async def acquire(self, name: str) -> Lease | None:
@@ -64,19 +67,19 @@ class NameLeases:
 
         """
         check_name("name", name)
-        here = _held_here.setdefault(self._engine, {})
+        here = _held_here.setdefault(self.engine, {})
         known = here.get(name)
         if name in here and (known is None or not known.lost):
             raise AlreadyHeld(name, known.token.epoch if known else 0)
         here[name] = None
         lease: Lease | None = None
         try:
-            asked = self._engine.monotonic()  # before the request: the store's lease begins later, never earlier
-            epoch = await self._backend.acquire(name, self._engine.owner, self._engine.lease)
+            asked = self.engine.monotonic()  # before the request: the store's lease begins later, never earlier
+            epoch = await self._backend.acquire(name, self.engine.owner, self.engine.lease)
             if epoch is not None:
-                token = Token(kind=KIND, key=name, owner=self._engine.owner, epoch=epoch)
-                lease = Lease(token, deadline=asked + self._engine.lease)
-                self._engine.hold(lease)
+                token = Token(kind=KIND, key=name, owner=self.engine.owner, epoch=epoch)
+                lease = Lease(token, deadline=asked + self.engine.lease)
+                self.engine.hold(lease)
         finally:
             if lease is None:
                 del here[name]
@@ -93,8 +96,8 @@ class NameLeases:
             Whether the lease was still ours. Releasing a lost or released lease changes nothing.
 
         """
-        self._engine.let_go(lease)
-        here = _held_here.get(self._engine, {})
+        self.engine.let_go(lease)
+        here = _held_here.get(self.engine, {})
         if here.get(lease.token.key) is lease:
             del here[lease.token.key]
         if lease.lost:

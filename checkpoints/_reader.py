@@ -7,12 +7,13 @@ from collections import deque
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from otp.engines import BadPayload, Engine, Lease, Topics, Transaction, UnknownPayload
 
 from ._errors import BadEntry, UnknownEntry
 from ._rows import StoredEntry
+from ._when import when_committed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -41,7 +42,7 @@ class Entry(Generic[T]):
     payload: T
     attempt: int
     stored: StoredEntry
-    _reader: InboxReader[T]
+    _reader: InboxReader[T] = field(repr=False)
 
     @property
     def seq(self) -> int:
@@ -60,7 +61,7 @@ class Entry(Generic[T]):
 
     @property
     def processed(self) -> bool:
-        """Whether the mark is committed: handing it out again is over."""
+        """Whether it was marked or buried, and that is committed: it will not be handed out again."""
         return self._reader.is_processed(self)
 
     def commit(self, *, timeout: float = 5.0) -> AbstractAsyncContextManager[Transaction]:
@@ -124,7 +125,7 @@ class InboxReader(Generic[T]):
         self._processed = 0
 
     def is_processed(self, entry: Entry[T]) -> bool:
-        """Whether this reader has marked the entry, and that is committed."""
+        """Return whether this reader has marked or buried the entry, and that is committed."""
         return entry.seq <= self._processed  # strictly in order, so one number says it
 
     def _note_processed(self, seq: int) -> None:
@@ -193,10 +194,7 @@ class InboxReader(Generic[T]):
         known = self._forget_ahead(entry.seq, certain=tx is None)
         await self._backend.finish(self._name, self._token, entry.seq, self._dedup_window, tx)
         self._ahead.extend(known)
-        if tx is None:
-            self._processed = entry.seq
-        else:
-            tx.on_end(lambda committed: self._note_processed(entry.seq) if committed else None)
+        when_committed(tx, lambda: self._note_processed(entry.seq))
 
     async def failed(self, entry: Entry[T], error: BaseException | str) -> int:
         """Say that handling failed. The entry stays the head; what becomes of it is the caller's policy.
@@ -243,6 +241,7 @@ class InboxReader(Generic[T]):
         known = self._forget_ahead(entry.seq, certain=tx is None)
         await self._backend.bury(self._name, self._token, entry.seq, reason, error_text(error), tx)
         self._ahead.extend(known)
+        when_committed(tx, lambda: self._note_processed(entry.seq))
 
     async def _end_attempt(self, entry: Entry[T], error: str, *, counted: bool) -> int:
         self._ahead.clear()  # the counts in it are old now

@@ -14,7 +14,9 @@ same, at first empty, store: they play the pods of a deployment. Flags and hooks
 import pytest
 
 # Before they are imported: a failing assertion shows its values, as it does in a test module of one's own.
-pytest.register_assert_rewrite(*(f"{__name__}._{part}" for part in "checkpoints dead inbox names posting".split()))
+pytest.register_assert_rewrite(
+    *(f"{__name__}._{part}" for part in ("checkpoints", "dead", "inbox", "names", "posting", "reading", "stage"))
+)
 
 from ._checkpoints import CheckpointConformance as CheckpointConformance
 from ._inbox import InboxConformance as InboxConformance

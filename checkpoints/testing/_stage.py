@@ -13,7 +13,7 @@ from checkpoints import Inbox
 from otp.engines import Lease, Token, Topic
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from otp.engines import Engine
 
@@ -85,7 +85,7 @@ class Stage:
             pytest.skip(f"the engine's flag {flag!r} is off")
 
     @asynccontextmanager
-    async def pods(self, make_engine: Callable[[], Engine[Any]], number: int = 1) -> AsyncIterator[list[Engine[Any]]]:
+    async def pods(self, make_engine: Callable[[], Engine[Any]], number: int = 1) -> AsyncGenerator[list[Engine[Any]]]:
         """Open so many engines on one store, each with an owner of its own: the pods of a deployment."""
         async with AsyncExitStack() as stack:
             yield [await stack.enter_async_context(make_engine()) for _ in range(number)]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from attrs import evolve
 
 from checkpoints.testing import CheckpointConformance, InboxConformance, NameLeaseConformance, Stage
 from otp.engines import Engine, Envelope, MemoryEngine, MemoryStore, SqliteEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 
 def _damaged(envelope: Envelope) -> Envelope:
