@@ -5,6 +5,7 @@ import _holdfast
 _holdfast.check_siblings(__name__)  # another package of a sibling's name in the way is one clear ImportError
 
 from ._backend import QueueBackend as QueueBackend
+from ._backend import backend_for as backend_for
 from ._backend import register_backend as register_backend
 from ._counts import QueueCounts as QueueCounts
 from ._dead_letters import DeadLetters as DeadLetters

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from . import _sqlite_claim as claims
 from . import _sqlite_dead as dead
-from . import _sqlite_jobs as jobs
+from . import _sqlite_jobs as store
 from ._backend import QueueBackend
 from ._sqlite_schema import MIGRATIONS
 
@@ -29,11 +29,11 @@ class SqliteQueue(QueueBackend):
         self._engine = engine
         self._queue = queue
         engine.schema("queues", MIGRATIONS)
-        engine.lease_kind(KIND, jobs.extend)
+        engine.lease_kind(KIND, store.extend)
 
-    async def put(self, new: Sequence[NewJob], *, tx: Transaction | None = None) -> list[PutResult]:
+    async def put(self, jobs: Sequence[NewJob], *, tx: Transaction | None = None) -> list[PutResult]:
         engine, queue = self._engine, self._queue
-        return await engine.write(lambda c: jobs.put(c, queue, new, engine.now(c)), tx=tx)
+        return await engine.write(lambda c: store.put(c, queue, jobs, engine.now(c)), tx=tx)
 
     async def claim(self, limit: int, policy: Policy, *, start: bool) -> Claimed:
         engine, queue = self._engine, self._queue
@@ -48,21 +48,21 @@ class SqliteQueue(QueueBackend):
         await self._engine.watch(lambda c, now: claims.next_event(c, queue, now, policy))
 
     async def start(self, tokens: Sequence[Token]) -> Collection[Token]:
-        return await self._engine.write(lambda c: jobs.start(c, tokens))
+        return await self._engine.write(lambda c: store.start(c, tokens))
 
     async def extend(self, tokens: Sequence[Token]) -> Collection[Token]:
         engine = self._engine
-        return set(tokens) - await engine.write(lambda c: jobs.extend(c, tokens, engine.now(c) + engine.lease))
+        return set(tokens) - await engine.write(lambda c: store.extend(c, tokens, engine.now(c) + engine.lease))
 
     async def finish(
         self, finishes: Sequence[Finish], policy: Policy, *, tx: Transaction | None = None
     ) -> Collection[Token]:
         engine = self._engine
-        return await engine.write(lambda c: jobs.finish(c, finishes, engine.now(c), policy), tx=tx)
+        return await engine.write(lambda c: store.finish(c, finishes, engine.now(c), policy), tx=tx)
 
     async def statistics(self) -> QueueStatistics:
         engine, queue = self._engine, self._queue
-        return await engine.read(lambda c: jobs.statistics(c, queue, engine.now(c)))
+        return await engine.read(lambda c: store.statistics(c, queue, engine.now(c)))
 
     async def dead_letters(self, limit: int, after: tuple[float, str] | None) -> list[DeadLetter]:
         queue = self._queue

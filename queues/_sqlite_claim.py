@@ -12,7 +12,7 @@ from otp.engines import Token
 
 from ._records import Claimed, ClaimedJob
 from ._sqlite_dead import bury
-from ._sqlite_rows import ENVELOPE, REMEMBER, envelope_from, rows, value
+from ._sqlite_rows import ENVELOPE, REMEMBER, envelope_from, rows, run, value
 from ._words import lease_ran_out, unknown_too_long, used_up
 
 Candidate = tuple[int, float, int, str, str, int]
@@ -148,10 +148,10 @@ def _end_expired(c: apsw.Connection, queue: str, now: float, policy: Policy) -> 
     buried = 0
     for seq, owner, attempts, started in found:
         if not started:
-            c.execute(RESCUE, (seq,))
+            run(c, RESCUE, (seq,))
             continue
         dead = attempts >= policy.max_attempts
-        c.execute(RESCUE_STARTED, (now, lease_ran_out(owner, attempts), seq, "running" if dead else "ready"))
+        run(c, RESCUE_STARTED, (now, lease_ran_out(owner, attempts), seq, "running" if dead else "ready"))
         if dead:
             bury(c, seq, used_up(policy.max_attempts), now)
             buried += 1
@@ -185,7 +185,8 @@ def _choose(
                 break
         if not unknown:
             break
-        c.executemany(SET_ASIDE, [(row[2], now) for row in unknown])
+        for row in unknown:
+            run(c, SET_ASIDE, (row[2], now))
         set_aside += len(unknown)
     if aside:
         for kind in _known_aside(c, queue, policy):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from otp.engines import DeadLetter
 
-from ._sqlite_rows import ENVELOPE, envelope_from, history_from, rows, value
+from ._sqlite_rows import ENVELOPE, envelope_from, history_from, rows, run, value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,14 +39,14 @@ FORGET_AT = "UPDATE hf_job_dedup SET expires_at = ?3 WHERE queue = ?1 AND dedup 
 
 def bury(c: apsw.Connection, seq: int, reason: str, now: float) -> None:
     """Make a dead letter of the row; its last_error is the letter's error."""
-    c.execute(COPY, (seq, now, reason))
-    c.execute(DELETE, (seq,))
+    run(c, COPY, (seq, now, reason))
+    run(c, DELETE, (seq,))
 
 
 def ended(c: apsw.Connection, queue: str, dedup: str | None, now: float, policy: Policy) -> None:
     """From here on the dedup id is known for the window only."""
     if dedup is not None:
-        c.execute(FORGET_AT, (queue, dedup, now + policy.dedup_window))
+        run(c, FORGET_AT, (queue, dedup, now + policy.dedup_window))
 
 
 def page(c: apsw.Connection, queue: str, limit: int, after: tuple[float, str] | None) -> list[DeadLetter]:
@@ -56,8 +56,8 @@ def page(c: apsw.Connection, queue: str, limit: int, after: tuple[float, str] | 
 
 def one(c: apsw.Connection, queue: str, job_id: str) -> DeadLetter | None:
     """The letter of this job."""
-    row = c.execute(ONE, (job_id, queue)).fetchone()
-    return None if row is None else _letter(row)
+    found = rows(c, ONE, (job_id, queue))
+    return _letter(found[0]) if found else None
 
 
 def requeue(c: apsw.Connection, queue: str, job_ids: Sequence[str], now: float) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ._outcomes import Done, Reject, Release, Retry
 from ._records import PutResult, QueueStatistics
 from ._sqlite_dead import bury, ended
-from ._sqlite_rows import ENVELOPE, REMEMBER, envelope_columns, rows, value
+from ._sqlite_rows import ENVELOPE, REMEMBER, envelope_columns, rows, run, value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,12 +68,12 @@ def put(c: apsw.Connection, queue: str, jobs: Sequence[NewJob], now: float) -> l
 
 def start(c: apsw.Connection, tokens: Sequence[Token]) -> set[Token]:
     """Count the attempts; returns the lost."""
-    return {token for token in tokens if not _hit(c, START, (token.key, token.owner, token.epoch))}
+    return {token for token in tokens if not run(c, START, (token.key, token.owner, token.epoch))}
 
 
 def extend(c: apsw.Connection, tokens: Sequence[Token], until: float) -> set[Token]:
     """Renew the leases; returns those still held. For the engine's heartbeat, so for jobs of any queue."""
-    return {token for token in tokens if _hit(c, EXTEND, (token.key, token.owner, token.epoch, until))}
+    return {token for token in tokens if run(c, EXTEND, (token.key, token.owner, token.epoch, until))}
 
 
 def finish(c: apsw.Connection, finishes: Sequence[Finish], now: float, policy: Policy) -> set[Token]:
@@ -97,12 +97,13 @@ def statistics(c: apsw.Connection, queue: str, now: float) -> QueueStatistics:
 
 def _put(c: apsw.Connection, queue: str, job: NewJob, now: float) -> PutResult:
     if job.dedup is not None:
-        c.execute(FORGET, (queue, now))
+        run(c, FORGET, (queue, now))
         known = value(c, KNOWN, (queue, job.dedup, now))
         if known is not None:
             return PutResult(job_id=known, duplicate=True)
-        c.execute(KNOW, (queue, job.dedup, job.id))
-    c.execute(
+        run(c, KNOW, (queue, job.dedup, job.id))
+    run(
+        c,
         INSERT,
         (job.id, queue, job.dedup, job.priority, now + job.delay, now, *envelope_columns(job.envelope)),
     )
@@ -118,16 +119,11 @@ def _finish(c: apsw.Connection, finish: Finish, now: float, policy: Policy) -> b
                 ended(c, queue, dedup, now, policy)
             return bool(found)
         case Retry(delay=delay, error=error):
-            return _hit(c, RETRY, (now, error, now + delay, *ours))
+            return run(c, RETRY, (now, error, now + delay, *ours)) > 0
         case Reject(reason=reason, error=error):
             seq = value(c, FAIL, (now, error or reason, *ours))
             if seq is not None:
                 bury(c, seq, reason, now)
             return seq is not None
         case Release(delay=delay):
-            return _hit(c, RELEASE, (*ours, now + delay if delay else None))
-
-
-def _hit(c: apsw.Connection, sql: str, bindings: tuple[object, ...]) -> bool:
-    c.execute(sql, bindings)
-    return c.changes() > 0
+            return run(c, RELEASE, (*ours, now + delay if delay else None)) > 0

@@ -51,9 +51,21 @@ def history_from(column: str) -> tuple[Failure, ...]:
     return tuple(Failure(**each) for each in json.loads(column))
 
 
+def _untyped(c: apsw.Connection) -> Any:
+    # apsw's stubs leave row and binding types half unknown, which strict checkers report at each use.
+    return c
+
+
+def run(c: apsw.Connection, sql: str, bindings: Sequence[Any]) -> int:
+    """Execute one statement that returns nothing; says how many rows it changed."""
+    _untyped(c).execute(sql, bindings)
+    return c.changes()
+
+
 def rows(c: apsw.Connection, sql: str, bindings: Sequence[Any]) -> list[tuple[Any, ...]]:
     """All rows, fetched at once: nothing may stay open when the transaction ends."""
-    return c.execute(sql, bindings).fetchall()
+    found: list[tuple[Any, ...]] = _untyped(c).execute(sql, bindings).fetchall()
+    return found
 
 
 def value(c: apsw.Connection, sql: str, bindings: Sequence[Any]) -> Any:
