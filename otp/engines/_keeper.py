@@ -65,6 +65,9 @@ class LeaseKeeper:
     def __contains__(self, token: Token) -> bool:
         return token in self._held
 
+    def tokens(self) -> tuple[Token, ...]:
+        return tuple(self._held)
+
     def hold(self, token: Token, *, sent: float, now: float) -> None:
         """Renew `token` from now on; `sent` is when the request that got it was sent."""
         if token in self._held:

@@ -12,5 +12,6 @@ def redacted(url: str) -> str:
     authority, slash, path = rest.partition("/")
     credentials, at, host = authority.rpartition("@")
     if at:
-        authority = f"{credentials.partition(':')[0]}:***@{host}"
+        user, colon, _ = credentials.partition(":")
+        authority = f"{user}:***@{host}" if colon else f"***@{host}"  # without a colon it may be a token
     return f"{scheme}://{authority}{slash}{path}"

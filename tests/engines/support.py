@@ -110,3 +110,12 @@ async def until(condition: Callable[[], bool], *, within: float = 10.0) -> float
         assert time.monotonic() - begun < within, "the condition did not come about in time"
         await trio.sleep(0.002)
     return time.monotonic() - begun
+
+
+async def claimed(engine: Engine[Any], *, within: float = 10.0) -> Lease:
+    """The first item that can be claimed, as soon as there is one."""
+    with trio.fail_after(within):
+        while True:
+            if leases := await claim(engine):
+                return leases[0]
+            await trio.sleep(0.005)

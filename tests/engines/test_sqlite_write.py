@@ -72,11 +72,7 @@ async def test_a_function_that_ends_the_transaction_is_refused_and_spoils_nobody
 
 async def test_a_constraint_checked_at_commit_hits_only_the_one_that_broke_it(tmp_path):
     async with sqlite(tmp_path) as engine:
-        await engine.write(
-            lambda c: (
-                c.execute("CREATE TABLE part (item INTEGER REFERENCES item DEFERRABLE INITIALLY DEFERRED)") and None
-            )
-        )
+        await engine.write(sql("CREATE TABLE part (item INTEGER REFERENCES item DEFERRABLE INITIALLY DEFERRED)"))
 
         async def orphan() -> None:
             with pytest.raises(apsw.ConstraintError):

@@ -1,0 +1,186 @@
+"""Payloads: encoding, versions, and errors that never show what is inside."""
+
+import enum
+import traceback
+import uuid
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import field, frozen, validators
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otp.engines import BadPayload, Envelope, Topic, Topics, UnknownPayload
+
+SECRET = "hunter2hunter2"
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@frozen
+class Inner:
+    numbers: list[int]
+
+
+@frozen
+class Everything:
+    text: str
+    flag: bool
+    ratio: float
+    blob: bytes
+    at: datetime
+    day: date
+    colour: Colour
+    inner: Inner
+    id: uuid.UUID
+    price: Decimal
+    path: Path
+    wait: timedelta
+    maybe: str | None = None
+
+
+@frozen
+class Login:
+    name: str
+    password: str = field(validator=validators.max_len(20))
+
+
+LOGIN = Topic("login", Login, version=3)
+
+
+@LOGIN.upcast(1)
+def _(old: dict[str, Any]) -> dict[str, Any]:
+    return {**old, "password": old.pop("pw")}
+
+
+@LOGIN.upcast(2)
+def _(old: dict[str, Any]) -> dict[str, Any]:
+    return {"name": old["user"], "password": old["password"]}
+
+
+def login(body: bytes, version: int = 3, **rest: Any) -> Envelope:
+    return Envelope(topic="login", version=version, body=body, **rest)
+
+
+def test_round_trip():
+    value = Everything(
+        "ä\0b", True, 0.5, b"\0\xff", datetime(2026, 8, 1, tzinfo=UTC), date(2026, 8, 1), Colour.RED, Inner([1]),
+        uuid.UUID(int=7), Decimal("1.10"), Path("/a"), timedelta(minutes=1),
+    )  # fmt: skip
+    topic = Topic("everything", Everything)
+    envelope = topic.encode(value, headers={"trace": SECRET})
+    assert topic.decode(envelope) == value
+    assert envelope.codec == "json"
+    assert SECRET not in repr(envelope)
+    assert "trace" in repr(envelope)
+
+
+@given(st.text(), st.binary(), st.dictionaries(st.text(), st.integers()))
+def test_any_content(text: str, blob: bytes, numbers: dict[str, int]):
+    for kind, value in ((bytes, blob), (dict[str, int], numbers)):
+        topic = Topic("t", kind)
+        assert topic.decode(topic.encode(value)) == value
+    if not any("\ud800" <= char <= "\udfff" for char in text):
+        assert Topic("t", str).decode(Topic("t", str).encode(text)) == text
+
+
+def test_versions_are_lifted_in_a_chain():
+    assert LOGIN.decode(login(b'{"user":"a","pw":"b"}', 1)) == Login("a", "b")
+    assert LOGIN.decode(login(b'{"user":"a","password":"b"}', 2)) == Login("a", "b")
+    assert LOGIN.decode(login(b'{"name":"a","password":"b","new":1}')) == Login("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("envelope", "match"),
+    [
+        (login(b"{}", 4), "up to version 3"),
+        (Envelope(topic="other", version=1, body=b"{}"), "not known here"),
+        (login(b"{}", codec="msgpack"), "msgpack"),
+    ],
+)
+def test_unknown(envelope: Envelope, match: str):
+    with pytest.raises(UnknownPayload, match=match) as caught:
+        LOGIN.decode(envelope)
+    assert caught.value.topic == envelope.topic
+    assert caught.value.version == envelope.version
+
+
+def test_a_missing_upcaster_is_unknown_since_another_program_may_have_it():
+    with pytest.raises(UnknownPayload, match="no upcaster from version 1 to 2"):
+        Topic("login", Login, version=2).decode(login(b"{}", 1))
+
+
+@pytest.mark.parametrize(
+    ("envelope", "match"),
+    [
+        (login(b'{"name":"a","password":"' + SECRET.encode()), "not JSON"),
+        (login(b"\xff\xfe"), "not JSON"),
+        (login(b"[" * 100_000), "not JSON"),
+        (login(b'{"name":"a"}'), r"\$\.password"),
+        (login(b'{"name":1,"password":"' + SECRET.encode() + b'"}'), r"str @ \$\.name"),
+        (login(b'{"name":"a","password":"' + SECRET.encode() * 3 + b'"}'), "invalid value"),
+        (login(b'["' + SECRET.encode() + b'"]'), "login"),
+        (login(b'"' + SECRET.encode() + b'"'), "login"),
+        (login(b"null"), "login"),
+        (login(b'{"name":"a","password":"' + SECRET.encode() + b'"}', checksum=1), "checksum"),
+        (login(b'{"user":"' + SECRET.encode() + b'"}', 1), "upcaster 1 -> 2 raised KeyError"),
+        (login(b'"' + SECRET.encode() + b'"', 1), "upcaster 1 -> 2 raised"),
+        (login(b"{}", 0), "versions begin at 1"),
+    ],
+)
+def test_bad_payloads_are_refused_without_showing_them(envelope: Envelope, match: str):
+    with pytest.raises(BadPayload, match=match) as caught:
+        LOGIN.decode(envelope)
+    text = "".join(traceback.format_exception(caught.value))
+    assert SECRET not in text
+    assert caught.value.__context__ is None
+    assert SECRET not in repr(envelope)
+
+
+def test_what_cannot_be_encoded():
+    with pytest.raises(TypeError, match="carries Login"):
+        LOGIN.encode("x")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="cannot be encoded"):
+        Topic("f", float).encode(float("nan"))
+    with pytest.raises(TypeError, match="cannot be encoded"):
+        Topic("o", object).encode(object())
+    with pytest.raises(TypeError, match="headers"):
+        LOGIN.encode(Login("a", "b"), headers={"a": 1})  # type: ignore[dict-item]
+
+
+def test_topics():
+    topics = Topics([LOGIN, Topic("inner", Inner)])
+    assert topics.names == ("login", "inner")
+    envelope = topics.encode(Inner([1]), headers={"a": "b"})
+    assert envelope.topic == "inner"
+    assert dict(envelope.headers) == {"a": "b"}
+    assert topics.decode(envelope) == Inner([1])
+    with pytest.raises(TypeError, match="no topic for str"):
+        topics.encode("x")
+    with pytest.raises(UnknownPayload, match="inner, login"):
+        topics.decode(Envelope(topic="x", version=1, body=b""))
+    with pytest.raises(ValueError, match="twice"):
+        Topics([LOGIN, LOGIN])
+    with pytest.raises(ValueError, match="empty"):
+        Topics([])
+    with pytest.raises(TypeError, match="Topic values"):
+        Topics([Login])  # type: ignore[list-item]
+
+
+def test_wrong_topics():
+    for name in ("", "a\nb", "x" * 201):
+        with pytest.raises(ValueError, match="name"):
+            Topic(name, str)
+    with pytest.raises(ValueError, match="version=0"):
+        Topic("a", str, version=0)
+    with pytest.raises(TypeError, match="version"):
+        Topic("a", str, version=True)
+    with pytest.raises(ValueError, match="from 1 to 2"):
+        LOGIN.upcast(3)
+    with pytest.raises(ValueError, match="already"):
+        LOGIN.upcast(1)
