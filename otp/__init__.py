@@ -70,3 +70,16 @@ from ._statistics import RuntimeStatistics as RuntimeStatistics
 from ._statistics import SupervisorStatistics as SupervisorStatistics
 from ._supervisor_ref import ChildInfo as ChildInfo
 from ._supervisor_ref import SupervisorRef as SupervisorRef
+from ._processes import NotSendable as NotSendable
+from ._processes import RemoteError as RemoteError
+from ._processes import WorkerDied as WorkerDied
+from ._processes import WorkerEnded as WorkerEnded
+from ._processes import WorkerProcesses as WorkerProcesses
+from ._processes import WorkersClosed as WorkersClosed
+from ._processes import WorkerStarted as WorkerStarted
+from ._service import ServicePhase as ServicePhase
+from ._service import run as run
+from ._service import serve as serve
+from ._settings import RunSettings as RunSettings
+from ._watchdog import LoopStalled as LoopStalled
+from ._watchdog import Watchdog as Watchdog

@@ -28,9 +28,9 @@ class Intake:
         """Watch the drain and the stop of the child that ``context`` belongs to."""
         self._context = context
         self._waits: set[trio.CancelScope] = set()
+        self._timers: set[trio.CancelScope] = set()
         self.end = trio.Event()
         """Set, by `watch`, when the intake closes."""
-        self._hand_back_at = float("inf")
 
     @property
     def closed(self) -> bool:
@@ -38,18 +38,18 @@ class Intake:
         return self.end.is_set() or self._context.draining.is_set() or self._context.stopping.is_set()
 
     async def watch(self) -> None:
-        """Close as soon as the service drains or this child is asked to stop. Returns then."""
+        """Close as soon as the service drains or this child is asked to stop; run it until the child ends."""
         async with trio.open_nursery() as nursery:
-            for event in (self._context.draining, self._context.stopping):
-                nursery.start_soon(event.wait)
-                nursery.start_soon(self._close_after, event, nursery.cancel_scope)
+            nursery.start_soon(self._close_after, self._context.draining)
+            nursery.start_soon(self._close_after, self._context.stopping)
 
-    async def _close_after(self, event: trio.Event, both: trio.CancelScope) -> None:
+    async def _close_after(self, event: trio.Event) -> None:
         await event.wait()
         self.end.set()
         for scope in self._waits:
             scope.cancel(reason="no more intake")
-        both.cancel()
+        for timer in self._timers:  # a stop may come in the middle of a drain, and be the shorter
+            timer.deadline = min(timer.deadline, self._hand_back_at())
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -63,17 +63,17 @@ class Intake:
             finally:
                 self._waits.discard(scope)
 
-    @property
-    def hand_back_at(self) -> float:
-        """trio time at which work that is still running is cancelled and given back: a little before the deadline in force.
+    async def wait_hand_back(self) -> None:
+        """Return when work that is still running is to be cancelled and given back: a little before the deadline in force."""
+        await self.end.wait()
+        with trio.CancelScope(deadline=self._hand_back_at()) as timer:
+            self._timers.add(timer)
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._timers.discard(timer)
 
-        Infinite while the intake is open. The reserve is fixed when this is first asked for after closing, so that it does not
-        shrink towards the deadline.
-        """
-        if not self.closed:
-            return float("inf")
+    def _hand_back_at(self) -> float:
         deadline = min(self._context.drain_deadline, self._context.stop_deadline)
         now = trio.current_time()
-        moment = deadline - min(RELEASE_TIME, max(0.0, deadline - now) / 2)
-        self._hand_back_at = min(self._hand_back_at, moment)
-        return self._hand_back_at
+        return deadline - min(RELEASE_TIME, max(0.0, deadline - now) / 2)

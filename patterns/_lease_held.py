@@ -59,6 +59,9 @@ class LeaseHeld(Behaviour):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.intake.watch)
             await self._stand_by_and_lead()
+            if self.intake.closed:
+                # A drain comes before the ordered stop: ending now would be an exit that the supervisor has to deal with.
+                await context.stopping.wait()
             nursery.cancel_scope.cancel(reason="the lease-held child has ended")
 
     async def _stand_by_and_lead(self) -> None:
@@ -126,8 +129,7 @@ class LeaseHeld(Behaviour):
 
     async def _hand_back_in_time(self, lease: Lease, ended: trio.Event) -> None:
         """At the end of a drain, end the leadership; if it does not obey, give its lease back all the same."""
-        await self.intake.end.wait()
-        await trio.sleep_until(self.intake.hand_back_at)
+        await self.intake.wait_hand_back()
         with trio.move_on_after(RELEASE_TIME / 2, shield=True) as patience:
             self.hand_back("the time to drain was over")  # cancels this task as well, hence the shield
             await ended.wait()

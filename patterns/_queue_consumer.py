@@ -155,6 +155,8 @@ class QueueConsumer(Behaviour, Generic[P]):
                 self._waiting.clear()
                 await self._let_running_end()
                 intake_open.close()  # the service may go on, even if a handler does not
+                # A drain comes before the ordered stop: ending now would be an exit that the supervisor has to deal with.
+                await context.stopping.wait()
                 nursery.cancel_scope.cancel(reason="consumer stopped")
 
     async def _claim_until_closed(self) -> None:
@@ -188,11 +190,11 @@ class QueueConsumer(Behaviour, Generic[P]):
 
     async def _let_running_end(self) -> None:
         """Wait for the handlers; cancel them when time is up; then give their jobs back over their heads."""
-        with trio.move_on_at(self.intake.hand_back_at):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._cancel_when_time_is_up, nursery.cancel_scope)
             while self._running:
                 await self._room.park()
-        for running in self._running.values():
-            self.hand_back(running.job, "the time to drain was over")
+            nursery.cancel_scope.cancel(reason="all handlers have ended")
         with trio.move_on_after(RELEASE_TIME / 2):
             while self._running:
                 await self._room.park()
@@ -201,6 +203,12 @@ class QueueConsumer(Behaviour, Generic[P]):
             running.settled = True
             self._emit(HandlerStuck, running.job, handler=type(self).handle_job.__qualname__)
         await self._give_back([running.job for running in stuck], "the handler did not obey its cancellation")
+
+    async def _cancel_when_time_is_up(self, waiting: trio.CancelScope) -> None:
+        await self.intake.wait_hand_back()
+        for running in self._running.values():
+            self.hand_back(running.job, "the time to drain was over")
+        waiting.cancel(reason="the time to drain is over")
 
     def hand_back(self, job: Job[P], reason: str) -> None:
         """Cancel the handler of ``job`` and give the job back, uncounted, when it has ended."""

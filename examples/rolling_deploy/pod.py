@@ -119,12 +119,12 @@ def pod_tree(settings: PodSettings, events: EventWriter) -> Supervisor:
             child(lambda: recorder, id="recorder"),
             child(lambda: store, id="store"),
             child(lambda: cpu, id="cpu"),
-            child(lambda: aggregator(totals, store, settings.name, traps), id="totals"),
+            child(lambda: aggregator(totals, store, settings.name, recorder), id="totals"),
             child(
                 lambda: jobs(
                     queue,
                     checkpoints,
-                    lambda: Analysis(totals),
+                    lambda: Analysis(totals, recorder),
                     processes=cpu,
                     concurrency=settings.concurrency,
                     recorder=recorder,

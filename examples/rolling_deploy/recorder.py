@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Self
 from examples.rolling_deploy.events import EventWriter, Kind
 from otp import current_context
 from patterns import (
-    EntryApplied,
     JobDied,
     JobDone,
     JobEvent,
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from examples.rolling_deploy.traps import Traps
     from queues import Job
 
-_KINDS = (JobEvent, Resumed, StepEvent, TookOver, SteppedDown, EntryApplied)
+_KINDS = (JobEvent, Resumed, StepEvent, TookOver, SteppedDown)
 
 
 class Recorder:
@@ -63,6 +62,10 @@ class Recorder:
         self._saved_here[job.id] = 0
         self._events.emit(Kind.JOB_CLAIMED, job=name, attempt=job.attempt, epoch=job.lease.token.epoch)
         self._traps.passing("claimed", job=name)
+
+    def applied(self, job: str, epoch: int, tokens: int) -> None:
+        """The aggregator has counted a job."""
+        self._events.emit(Kind.ENTRY_APPLIED, job=job, epoch=epoch, tokens=tokens)
 
     def passing(self, point: str, job: str) -> None:
         """The pod is at a named point."""

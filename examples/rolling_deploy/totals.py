@@ -34,10 +34,14 @@ async def read_totals(store: Engine) -> Figures:
     return Figures.from_dict({str(figure): int(value) for figure, value in rows})
 
 
-async def write_totals(tx: Transaction, totals: Figures, *, job: str, pod: str, epoch: int) -> None:
-    """Replace the totals, and note that ``job`` was counted."""
-    for figure, value in totals.to_dict().items():
-        await tx.execute("INSERT OR REPLACE INTO demo_total(figure, value) VALUES (?, ?)", figure, value)
+async def add_to_totals(tx: Transaction, figures: Figures, *, job: str, pod: str, epoch: int) -> None:
+    """Add a job's figures to the totals, and note that it was counted."""
+    for figure, value in figures.to_dict().items():
+        await tx.execute(
+            "INSERT INTO demo_total(figure, value) VALUES (?1, ?2) ON CONFLICT(figure) DO UPDATE SET value = value + ?2",
+            figure,
+            value,
+        )
     await tx.execute("INSERT INTO demo_effect(job, pod, epoch) VALUES (?, ?, ?)", job, pod, epoch)
 
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from checkpoints import Checkpoint, Checkpoints
-from examples.rolling_deploy.totals import write_totals
 from examples.rolling_deploy.work import Aggregator, AnalysisJobs
 
 if TYPE_CHECKING:
     from checkpoints import Entry
-    from examples.rolling_deploy.analysis import Figures
     from examples.rolling_deploy.payloads import AnyAnalyse, JobResult
     from otp.engines import Lease
     from queues import Job
@@ -46,10 +44,9 @@ class AckedAtClaim(AnalysisJobs):
 
 
 class UnfencedAggregator(Aggregator):
-    """Without fencing: writes the totals and deletes the entry, whoever is the leader by now."""
+    """Without fencing: adds to the totals whoever leads by now, and whether or not the entry is still there."""
 
-    async def commit(self, entry: Entry[JobResult], totals: Figures) -> None:
+    async def count(self, entry: Entry[JobResult]) -> None:
         """Write without comparing owner, epoch or mark."""
-        async with self._store.transaction() as tx:
-            await write_totals(tx, totals, job=entry.payload.job, pod=self._pod, epoch=self.epoch)
-            await tx.execute("DELETE FROM hf_inbox WHERE name = ? AND seq = ?", self.inbox.name, entry.seq)
+        async with self.store.transaction() as tx:
+            await self.add(tx, entry.payload)

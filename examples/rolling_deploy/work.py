@@ -15,13 +15,12 @@ from examples.rolling_deploy.analysis import (
     tokenize,
 )
 from examples.rolling_deploy.payloads import AnyAnalyse, JobResult
-from examples.rolling_deploy.totals import create_tables, read_totals, write_totals
+from examples.rolling_deploy.totals import add_to_totals, create_tables, read_totals
 from patterns import CheckpointedActor, CheckpointedJobs, DurableInbox
 
 if TYPE_CHECKING:
     from checkpoints import Entry, Inbox
     from examples.rolling_deploy.recorder import Recorder
-    from examples.rolling_deploy.traps import Traps
     from otp.engines import Engine, Transaction
     from patterns import Steps
     from queues import Job
@@ -30,9 +29,10 @@ if TYPE_CHECKING:
 class Analysis(CheckpointedActor[AnyAnalyse, JobResult]):
     """P2: one job, in steps. What is saved is never repeated, whichever pod goes on with it."""
 
-    def __init__(self, totals: Inbox[JobResult]) -> None:
+    def __init__(self, totals: Inbox[JobResult], recorder: Recorder) -> None:
         """Post the result to ``totals``."""
         self._totals = totals
+        self._recorder = recorder
 
     async def run(self, job: AnyAnalyse, steps: Steps) -> JobResult:
         """Analyse the job's modules; everything that burns the CPU is in a worker process."""
@@ -45,6 +45,7 @@ class Analysis(CheckpointedActor[AnyAnalyse, JobResult]):
             step = compare_step(part)
             comparisons.append(await steps.process(step, compare, modules, part, job.slices, job.work_factor))
         figures = await steps.process("summarise", summarise, modules, sources, tokens, syntax, comparisons)
+        self._recorder.passing("before-finish", job.job)
         return JobResult(job.job, figures)
 
     async def finish(self, job: AnyAnalyse, result: JobResult, tx: Transaction | None) -> None:
@@ -68,29 +69,32 @@ class AnalysisJobs(CheckpointedJobs[AnyAnalyse]):
 
 
 class Aggregator(DurableInbox[JobResult]):
-    """P3: adds up the results, one after the other. It keeps the totals in memory; what lasts is in the store."""
+    """P3: adds up the results, one after the other."""
 
-    def __init__(self, inbox: Inbox[JobResult], store: Engine[Any], pod: str, traps: Traps) -> None:
+    def __init__(self, inbox: Inbox[JobResult], store: Engine[Any], pod: str, recorder: Recorder) -> None:
         """Keep the totals in ``store``, the inbox's own database."""
         super().__init__(inbox)
-        self._store = store
-        self._pod = pod
-        self._traps = traps
+        self.store = store
+        self.pod = pod
+        self._recorder = recorder
 
     async def init(self) -> None:
         """Whoever leads begins with the totals as they were committed."""
-        await create_tables(self._store)
-        self._totals = await read_totals(self._store)
+        await create_tables(self.store)
+        self._totals = await read_totals(self.store)
 
     async def handle_entry(self, entry: Entry[JobResult]) -> None:
-        """Count one result: fence, mark and totals are one transaction."""
-        job = entry.payload.job
-        totals = self._totals + entry.payload.figures
-        self._traps.passing("read-before-commit", job=job)
-        await self.commit(entry, totals)
-        self._totals = totals
+        """Count one result."""
+        self._recorder.passing("read-before-commit", entry.payload.job)
+        await self.count(entry)
+        self._totals += entry.payload.figures
+        self._recorder.applied(entry.payload.job, self.epoch, self._totals.tokens)
 
-    async def commit(self, entry: Entry[JobResult], totals: Figures) -> None:
-        """Store the new totals, and mark the entry."""
+    async def count(self, entry: Entry[JobResult]) -> None:
+        """Store it: the fence, the processed mark and the totals are one transaction."""
         async with entry.commit() as tx:
-            await write_totals(tx, totals, job=entry.payload.job, pod=self._pod, epoch=self.epoch)
+            await self.add(tx, entry.payload)
+
+    async def add(self, tx: Transaction, result: JobResult) -> None:
+        """Add the figures."""
+        await add_to_totals(tx, result.figures, job=result.job, pod=self.pod, epoch=self.epoch)
