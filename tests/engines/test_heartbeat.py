@@ -170,7 +170,7 @@ async def test_a_finish_and_a_heartbeat_at_the_same_time_never_lose_what_was_fin
     async with sqlite(tmp_path) as engine:
         assert engine._heartbeat is not None
         keeper = engine._heartbeat._keeper
-        keeper.interval, keeper.retry = 0.01, 0.001  # far more often than a lease of 15 s would need
+        keeper.interval, keeper.retry = 0.002, 0.001  # far more often than a lease of 15 s would need
         await add_items(engine, 200)
         for _ in range(200):
             (lease,) = await claim(engine)

@@ -149,6 +149,7 @@ class Keeping(RuleBasedStateMachine):
             assert not len(self.keeper) or self.keeper.next_beat() <= self.now + INTERVAL
             return
         for token in self.keeper.renewed(beat, still, now=self.now):
+            assert token not in self.settling, "our own finish was taken for a loss"
             self.lost(token)
         for token in beat.tokens:
             if token in self.keeper and token in still:
