@@ -263,3 +263,31 @@ def test_an_outage_is_tried_again_until_it_is_too_late():
     assert now == 13.5
     assert tries == 9
     assert len(k) == 0
+
+
+def test_a_finish_under_way_is_not_taken_for_a_loss():
+    k = keeper()
+    k.hold(token(), sent=0.0, now=0.0)
+    k.settle(token())
+    k.pulse(5.0)
+    beat = k.begin(5.0)
+    assert beat is not None
+    assert k.renewed(beat, [], now=5.1) == []  # the store has seen our finish, we have not
+    assert k.next_beat() == 6.1  # asked again soon, in case it was not ours
+    assert k.let_go(token())
+    assert not k.let_go(token())
+
+
+def test_a_finish_that_was_rolled_back_leaves_the_lease_and_is_checked_at_once():
+    k = keeper()
+    k.hold(token(), sent=0.0, now=0.0)
+    k.pulse(5.0)
+    beat = k.begin(5.0)
+    assert beat is not None
+    k.settle(token())
+    k.unsettle(token(), now=5.1)
+    assert k.renewed(beat, [], now=5.2) == []  # may have been asked in between
+    k.pulse(6.2)
+    beat = k.begin(6.2)
+    assert beat is not None
+    assert k.renewed(beat, [], now=6.3) == [token()]
