@@ -66,14 +66,18 @@ async def handle(engine, queue, job, point):
         async with engine.transaction() as tx:
             await tx.execute(EFFECT, *token)
         await stop_at(point, "after effect")
-    outcomes = {}
-    for name, act in (("extend", queue.extend), ("ack", ack_with_effect)):
-        try:
-            await (act(job) if name == "extend" else act(engine, queue, job, token, point))
-            outcomes[name] = "done"
-        except LeaseLost:
-            outcomes[name] = "LeaseLost"
-    say(**outcomes)
+    say(
+        extend=await outcome(queue.extend, job),
+        ack=await outcome(ack_with_effect, engine, queue, job, token, point),
+    )
+
+
+async def outcome(act, *args):
+    try:
+        await act(*args)
+    except LeaseLost:
+        return "LeaseLost"
+    return "done"
 
 
 async def ack_with_effect(engine, queue, job, token, point):

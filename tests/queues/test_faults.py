@@ -13,7 +13,7 @@ import trio
 from attrs import frozen
 
 from otp.engines import SqliteEngine, Topic
-from queues import Queue
+from queues import Job, Queue
 
 LEASE = 0.8
 PATIENCE = 60
@@ -81,7 +81,7 @@ async def bystander(path, jobs):
 
 async def take_over(queue, jobs):
     """Claim so many, however long the lease of the dead still lasts; and how long it took."""
-    taken = []
+    taken: list[Job[Work]] = []
     before = trio.current_time()
     with trio.fail_after(PATIENCE):
         while len(taken) < jobs:
