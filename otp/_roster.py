@@ -34,7 +34,7 @@ class Slot:
     generation: int | None = None  # of the restart that waits to bring it back
 
     asked: AddChild | StartInstance | RestartChild | None = None  # answered when it is up, or is not
-    stoppers: list[TerminateChild] = field(factory=list)  # answered when it is down
+    stoppers: list[TerminateChild] = field(factory=list[TerminateChild])  # answered when it is down
 
     @property
     def id(self) -> str:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from attrs import evolve
 
-from . import _protocol as p
+from . import _protocol as p  # pyright: ignore[reportPrivateUsage]  # private to otp
 from ._exit import Crashed, ExitReason, FailedToStart, GaveUp, Shutdown, is_normal_class
 from ._intensity import RestartWindow
 from ._roster import Roster, Slot
