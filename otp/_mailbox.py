@@ -15,8 +15,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, final
 
 import attrs
+import outcome
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task, reschedule
+from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
 from ._call import Request
 from ._errors import MailboxFull, NoMailbox, NotAlive
@@ -84,7 +85,7 @@ class Box:
         self.reason: ExitReason | None = None
         self.state = _NONE
         self._full = 0
-        self._senders: trio.lowlevel.ParkingLot | None = None
+        self._senders: dict[Task, object] | None = None  # who waits for room, with what, in order
 
     def open(self, limit: int) -> None:
         """Accept up to `limit` messages from now on."""
@@ -113,14 +114,17 @@ class Box:
         A checkpoint in any case. If it is cancelled the message was not sent.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self.state == _OPEN and (len(self.queue) >= self.limit or self._senders):
+        if self.state == _OPEN and (self._senders or len(self.queue) >= self.limit):
             if self._senders is None:
-                self._senders = trio.lowlevel.ParkingLot()
-            await self._senders.park()
-            # admit() has counted us in: there is room, and nobody else has run since... unless a plain send took it.
-            while self.state == _OPEN and len(self.queue) >= self.limit:
-                await self._senders.park()
-            self.put(message)
+                self._senders = {}
+            senders, task = self._senders, current_task()
+
+            def abort(_: RaiseCancelT) -> Abort:
+                del senders[task]
+                return Abort.SUCCEEDED
+
+            senders[task] = message
+            await wait_task_rescheduled(abort)
         else:
             self.put(message)
             await trio.lowlevel.cancel_shielded_checkpoint()
@@ -140,10 +144,15 @@ class Box:
             self._wake()
 
     def admit(self) -> None:
-        """Let as many waiting senders in as there is room for. The receiver calls it between batches."""
+        """Take in the messages of as many waiting senders as there is room for; the receiver calls it now and then.
+
+        Taken over here, and not by the senders when they run again: trio runs them in any order.
+        """
         senders = self._senders
-        if senders:
-            senders.unpark(count=max(0, self.limit - len(self.queue)))
+        while senders and len(self.queue) < self.limit:
+            task = next(iter(senders))
+            self.queue.append(senders.pop(task))
+            reschedule(task)
 
     def unpark(self, _: RaiseCancelT) -> Abort:
         """The receiver was cancelled while it was parked."""
@@ -226,5 +235,6 @@ class Box:
             reschedule(task)
 
     def _refuse_senders(self) -> None:
-        if self._senders is not None:
-            self._senders.unpark_all()
+        while self._senders:
+            task, _ = self._senders.popitem()
+            reschedule(task, outcome.Error(self.not_alive()))
