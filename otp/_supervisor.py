@@ -64,7 +64,7 @@ class SupervisorTask(Behaviour):
         self._lives: dict[str, Life] = {}
         # When to report as stuck the children that were asked to stop. Under the ordered strategies that is one at
         # a time, otherwise all have the same time to do it in; so the first is always the first that is due.
-        self._stops: dict[Life, float] = {}
+        self._stops: dict[Life, tuple[float, float]] = {}  # and when they were asked
         self._stuck: set[Life] = set()
         self._retries: list[tuple[float, int, p.RetryDue]] = []
         self._retry_numbers = itertools.count()
@@ -176,7 +176,7 @@ class SupervisorTask(Behaviour):
                 life = self._lives[action.id]
                 life.ask_to_stop()
                 if life.stop_deadline < math.inf:
-                    self._stops[life] = life.stop_deadline + STUCK_AFTER
+                    self._stops[life] = (life.stop_deadline + STUCK_AFTER, trio.current_time())
             case p.ScheduleRetry():
                 self._schedule(action)
             case p.Reply():
@@ -217,7 +217,7 @@ class SupervisorTask(Behaviour):
         """When the clock must be looked at again, if nothing happens before."""
         times = [self._retries[0][0]] if self._retries else []
         if self._stops:
-            times.append(next(iter(self._stops.values())))
+            times.append(next(iter(self._stops.values()))[0])
         return min(times, default=None)
 
     def _look_at_the_clock(self) -> None:
@@ -226,15 +226,14 @@ class SupervisorTask(Behaviour):
             due = heapq.heappop(self._retries)[2]
             self._inbox.append(p.RetryDue(due.generation, now))
         while self._stops:
-            life, time = next(iter(self._stops.items()))
-            if time > now:
+            life, (due_at, asked_at) = next(iter(self._stops.items()))
+            if due_at > now:
                 break
             del self._stops[life]
             self._stuck.add(life)
             if self.runtime.events.wants(events.ChildStuck):
-                waited = now - (time - STUCK_AFTER)
                 self.runtime.events.emit(
-                    events.ChildStuck(path=life.path, incarnation=life.incarnation, at=now, waited=waited)
+                    events.ChildStuck(path=life.path, incarnation=life.incarnation, at=now, waited=now - asked_at)
                 )
 
     # -- what others ask for, through a SupervisorRef -----------------------------------------------------

@@ -394,6 +394,7 @@ async def test_a_storm_of_cancelled_calls_leaves_nothing_behind(seed):
             for _ in range(500):
                 timeout = 5.0 if rng.random() < 0.5 else rng.random()
                 nursery.start_soon(one, rng.random(), 2 * rng.random(), timeout)
+        await wait_all_tasks_blocked()  # it may just be restarting
         assert await call("echo", "alive") == "alive"
         statistics = supervisor.runtime.statistics()
         assert statistics.waiting_calls == 0
