@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ._records import Policy
 
 UPKEEP = 100  # expired leases ended, and old set-aside jobs buried, at most, by one claim
-PASSES = 10  # times a claim looks again after it had to set jobs aside
-PAGE = 100  # jobs it looks at in each of them
+ASIDE_PER_CLAIM = 1_000  # jobs set aside at most by one claim
+PAGE = 100  # rows read at once when the first page was not enough
 
 EXPIRED = """
 SELECT seq, owner, attempts, started FROM hf_job INDEXED BY hf_job_running
@@ -55,7 +55,8 @@ WHERE queue = ?1 AND state = 'ready' AND priority > ?2 ORDER BY priority LIMIT 1
 
 DUE = """
 SELECT priority, due_at, seq, topic, codec, version FROM hf_job INDEXED BY hf_job_ready
-WHERE queue = ?1 AND state = 'ready' AND priority = ?2 AND due_at <= ?3 ORDER BY due_at, seq LIMIT ?4"""
+WHERE queue = ?1 AND state = 'ready' AND priority = ?2 AND due_at <= ?3 AND (due_at, seq) > (?4, ?5)
+ORDER BY due_at, seq LIMIT ?6"""
 
 EARLIEST = """
 SELECT due_at FROM hf_job INDEXED BY hf_job_ready
@@ -162,9 +163,10 @@ def _bury_old_aside(c: apsw.Connection, queue: str, now: float, policy: Policy) 
     buried = 0
     found = rows(c, OLD_ASIDE, (queue, now - policy.unknown_grace, UPKEEP))
     for seq, topic, codec, version in found:
-        if not policy.knows(topic, codec, version):
-            bury(c, seq, unknown_too_long(policy, topic, codec, version), now)
-            buried += 1
+        if policy.knows(topic, codec, version):
+            break  # for us to take; what is behind it waits until we have
+        bury(c, seq, unknown_too_long(policy, topic, codec, version), now)
+        buried += 1
     return buried
 
 
@@ -172,27 +174,42 @@ def _choose(
     c: apsw.Connection, queue: str, now: float, limit: int, policy: Policy, *, aside: bool
 ) -> tuple[list[int], int]:
     """Choose the rows to take, in order, and set aside those in their way that are unknown here."""
-    set_aside = 0
-    found: list[Candidate] = []
-    unknown: list[Candidate] = []
-    for further in range(PASSES):
-        found, unknown = [], []
-        room = limit + (PAGE if further else 0)  # they come in flocks, and each pass clears the way of a page
-        for priority in _priorities(c, queue):
-            for row in rows(c, DUE, (queue, priority, now, room - len(found) - len(unknown))):
-                (found if policy.knows(*row[3:]) else unknown).append(row)
-            if len(found) + len(unknown) >= room:
-                break
-        if not unknown:
-            break
-        for row in unknown:
-            run(c, SET_ASIDE, (row[2], now))
-        set_aside += len(unknown)
+    ours: list[Candidate] = []
     if aside:
         for kind in _known_aside(c, queue, policy):
-            found.extend(rows(c, ASIDE, (queue, *kind, limit)))
-        found.sort()
-    return [row[2] for row in found[:limit]], set_aside
+            ours += rows(c, ASIDE, (queue, *kind, limit))
+    ours.sort(reverse=True)
+    chosen: list[Candidate] = []
+    unknown: list[int] = []
+    for row in _due(c, queue, now, limit):
+        while ours and ours[-1] < row and len(chosen) < limit:
+            chosen.append(ours.pop())
+        if len(chosen) >= limit or len(unknown) >= ASIDE_PER_CLAIM:
+            break
+        if policy.knows(*row[3:]):
+            chosen.append(row)
+        else:
+            unknown.append(row[2])
+    if len(unknown) < ASIDE_PER_CLAIM:  # otherwise there are ready ones that we have not looked at
+        while ours and len(chosen) < limit:
+            chosen.append(ours.pop())
+    for seq in unknown:
+        run(c, SET_ASIDE, (seq, now))
+    return [row[2] for row in chosen], len(unknown)
+
+
+def _due(c: apsw.Connection, queue: str, now: float, limit: int) -> Iterator[Candidate]:
+    """What is due, in order, read in pages: the first is usually all that is needed."""
+    page = limit
+    for priority in _priorities(c, queue):
+        place = (-1.0, 0)
+        while True:
+            found = rows(c, DUE, (queue, priority, now, *place, page))
+            yield from found
+            if len(found) < page:
+                break
+            place = found[-1][1:3]
+            page = PAGE
 
 
 def _priorities(c: apsw.Connection, queue: str) -> Iterator[int]:

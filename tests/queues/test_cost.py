@@ -176,5 +176,5 @@ def test_no_statement_scans_a_table(db, sql):
 
 
 def test_the_order_of_a_claim_comes_from_the_index(db):
-    (line,) = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {_sqlite_claim.DUE}", [None] * 4).fetchall()]
-    assert line == "SEARCH hf_job USING INDEX hf_job_ready (queue=? AND priority=? AND due_at<?)"
+    (line,) = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {_sqlite_claim.DUE}", [None] * 6).fetchall()]
+    assert line == "SEARCH hf_job USING INDEX hf_job_ready (queue=? AND priority=? AND due_at>? AND due_at<?)"
