@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _logger: Final = logging.getLogger("otp.watchdog")
 
+_PAUSED: Final = " (the whole process was paused, or C code held the GIL)"
+
 
 @attrs.frozen(kw_only=True)
 class LoopStalled:
@@ -89,7 +91,7 @@ class Watchdog:
     def __enter__(self) -> Self:
         self._token = trio.lowlevel.current_trio_token()
         self._loop_thread = threading.get_ident()
-        self._due = self._clock()
+        self._due = self._clock() + self._pause
         self._left.clear()
         self._thread = threading.Thread(target=self._watch, name="holdfast watchdog", daemon=True)
         self._thread.start()
@@ -141,36 +143,41 @@ class Watchdog:
 
     def _watch(self) -> None:
         with suppress(trio.RunFinishedError):  # the loop is gone, so there is nothing to watch
-            while not self._left.is_set():
-                self._answered.clear()
-                self._token.run_sync_soon(self._answer)
-                if not self._answered.wait(self._due + self._warn_after - self._clock()):
-                    self._stalled()
-                self._left.wait(self._pause)
+            while not self._left.wait(self._pause):
+                self._ask()
+
+    def _ask(self) -> None:
+        """Ask the loop for a sign of life, and say what is to be said while it does not come."""
+        since = self._due
+        self._answered.clear()
+        if self._left.is_set():
+            return  # it was set before the `clear`, and then nobody answers
+        self._token.run_sync_soon(self._answer)
+        # This thread should be here by now, too. If it is not, then it could not run itself.
+        late = self._clock() - since
+        paused = late > self._warn_after
+        culprit = None
+        if not self._answered.wait(max(0.0, self._warn_after - late)):
+            culprit = self.culprit()
+            self._say(logging.WARNING, culprit, self.stalled_for(), paused=paused)
+            if not self._answered.wait(max(0.0, since + self._stall_limit - self._clock())):
+                self._say(logging.ERROR, self.culprit(), self.stalled_for(), paused=False)
+                self._answered.wait()
+        seconds = self._due - self._pause - since  # until the answer
+        if seconds > self._warn_after and self._due != since:
+            self._over(culprit or Culprit(path=None, handler=None, stack=""), seconds, paused=paused)
 
     def _answer(self) -> None:
         """Show that the loop runs; in the loop."""
         self._due = self._clock() + self._pause
         self._answered.set()
 
-    def _stalled(self) -> None:
-        since = self._due
-        noticed = self.stalled_for()
-        # This thread should have been here after `warn_after`. If it was not, it could not run itself.
-        paused = noticed > 2 * self._warn_after
-        culprit = self.culprit()
-        self._say(logging.WARNING, culprit, noticed, paused=paused)
-        if not self._answered.wait(since + self._stall_limit - self._clock()):
-            self._say(logging.ERROR, self.culprit(), self.stalled_for(), paused=False)
-            self._answered.wait()
-        if self._left.is_set() and self._due == since:
-            return  # left in the middle of it
-        seconds = self._due - self._pause - since
+    def _over(self, culprit: Culprit, seconds: float, *, paused: bool) -> None:
         self._stalls += 1
         self._worst = max(self._worst, seconds)
         if seconds > self._stall_limit:
             self._last_bad_end = self._clock()
-        _logger.warning("the loop runs again, after %.2f s", seconds)
+        _logger.warning("the loop runs again, after %.2f s%s", seconds, _PAUSED if paused else "")
         if self._on_stall is not None:
             event = LoopStalled(
                 path=culprit.path, handler=culprit.handler, seconds=seconds, stack=culprit.stack, paused=paused
@@ -178,5 +185,10 @@ class Watchdog:
             self._token.run_sync_soon(self._on_stall, event)
 
     def _say(self, level: int, culprit: Culprit, seconds: float, *, paused: bool) -> None:
-        how = " (the whole process was paused, or C code held the GIL)" if paused else ""
-        _logger.log(level, "the loop is blocked, for %.2f s so far%s: %s\n%s", seconds, how, culprit, culprit.stack)
+        how = _PAUSED if paused else ""
+        if culprit.stack:
+            _logger.log(
+                level, "the loop is blocked, for %.2f s so far%s, by %s\n%s", seconds, how, culprit, culprit.stack
+            )
+        else:
+            _logger.log(level, "the loop has not run for %.2f s%s, but no task holds it up", seconds, how)
