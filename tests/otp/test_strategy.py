@@ -355,8 +355,10 @@ def test_a_stale_retry_does_not_shorten_a_later_wait():
     sim.took()
     sim.advance(0.5)  # when the first would have been due
     assert sim.took() == []
+    assert sim.core.restarts(sim.now) == 0
     sim.advance(0.5)
     assert sim.took() == ["start a"]
+    assert sim.verdicts() == ["wait", "wait", "retry"]
 
 
 def test_a_group_waits_as_a_whole_and_once():
