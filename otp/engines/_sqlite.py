@@ -24,7 +24,7 @@ from ._guard import StarvationGuard
 from ._options import seconds
 from ._port import Call, Port
 from ._sqlite_beat import ThreadHeartbeat
-from ._sqlite_file import DatabaseFile, Link
+from ._sqlite_file import DatabaseFile, Link, Turn
 from ._sqlite_reader import Reader, Watch
 from ._sqlite_schema import ENGINE, apply, read_offset, stamp
 from ._sqlite_writer import Session, Writer
@@ -155,7 +155,15 @@ class SqliteEngine(Engine[apsw.Connection]):
         guard = StarvationGuard.join()
         port = Port(guard)
         path = self._file.path
-        writer = Writer(port, Link(self._file, create=True), path, prepare=self._prepare, stamp=self._stamp)
+        turn = Turn()
+        writer = Writer(
+            port,
+            Link(self._file, create=True),
+            path,
+            turn=turn,
+            prepare=self._prepare,
+            stamp=self._stamp,
+        )
         writer.start()
         try:
             await port.call(Call(_nothing), writer.inbox.put)
@@ -172,6 +180,7 @@ class SqliteEngine(Engine[apsw.Connection]):
             # Losing the last renewals in a power cut costs nothing, so they need no fsync.
             Link(self._file, synchronous="normal", busy_timeout=min(1.0, self.lease / 6)),
             path,
+            turn=turn,
             extend=self._extend,
             stamp=self._stamp,
             lease=self.lease,
@@ -220,6 +229,7 @@ class SqliteEngine(Engine[apsw.Connection]):
             except BaseException:
                 self._dirty = True
                 raise
+            inner = self._parts()  # it may have been closed meanwhile
         return inner
 
     # -- work --------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import trio
 from ._errors import StoreError
 from ._guard import Due
 from ._heartbeat import Heartbeat
-from ._sqlite_file import LINK_BROKEN, Link, store_error
+from ._sqlite_file import LINK_BROKEN, Link, Turn, store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,6 +40,7 @@ class ThreadHeartbeat(Heartbeat):
         link: Link,
         path: str,
         *,
+        turn: Turn,
         extend: Callable[[apsw.Connection, Sequence[Token]], set[Token]],
         stamp: Callable[[apsw.Connection], None],
         **options: Any,
@@ -49,6 +50,7 @@ class ThreadHeartbeat(Heartbeat):
         self._port = port
         self._link = link
         self._path = path
+        self._turn = turn
         self._extend = extend
         self._stamp = stamp
         self._changes = threading.Condition()
@@ -154,19 +156,24 @@ class ThreadHeartbeat(Heartbeat):
         connection = self._link.get()
         try:
             self._link.verify(every=0.0)
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                still = self._extend(connection, tokens)
-                self._stamp(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+            with self._turn:
+                still = self._extend_all(connection, tokens)
         except (StoreError, apsw.Error) as error:
             told = error if isinstance(error, StoreError) else store_error(error, self._path)
             if told is not None and isinstance(error, (StoreError, *LINK_BROKEN)):
                 self._link.broke(told)
             raise told or error from error
         self._link.worked()
+        return still
+
+    def _extend_all(self, connection: apsw.Connection, tokens: Sequence[Token]) -> set[Token]:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            still = self._extend(connection, tokens)
+            self._stamp(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
         return still

@@ -13,6 +13,7 @@ import logging
 import os
 import random
 import sys
+import threading
 import time
 from copy import copy
 from pathlib import Path
@@ -124,7 +125,7 @@ class DatabaseFile:
             connection = apsw.Connection(self.path, flags=flags)
         except apsw.Error as error:
             raise store_error(error, self.path) or error from error
-        connection.set_busy_timeout(int(busy_timeout * 1000))
+        connection.set_busy_handler(_Patience(busy_timeout))
         return connection
 
     def _settle(self, connection: apsw.Connection, synchronous: str | None = None) -> None:
@@ -169,6 +170,47 @@ class DatabaseFile:
                 "%s: SQLite %s can damage a WAL database that several processes use; install a newer apsw "
                 "(SQLite 3.51.3 or later)", self.path, version,
             )  # fmt: skip
+
+
+class _Patience:
+    """Waits for the write lock, asking about every millisecond.
+
+    SQLite's own busy timeout comes down to one try in 100 ms. Nobody queues for the lock, so among programs
+    that write all the time a waiter has to ask often to meet one of the short gaps.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._begun = 0.0
+
+    def __call__(self, tries: int) -> bool:
+        now = time.monotonic()
+        if not tries:
+            self._begun = now
+        if now - self._begun > self._limit:
+            return False
+        time.sleep(random.uniform(0.0002, 0.0005 + min(0.0015, tries * 0.0002)))
+        return True
+
+
+class Turn:
+    """Lets the heartbeat go before the own writer, which under load leaves no gap for it.
+
+    `with turn:` around the heartbeat's transaction; `turn.wait()` before each of the writer's.
+    """
+
+    def __init__(self) -> None:
+        self._free = threading.Event()
+        self._free.set()
+
+    def __enter__(self) -> None:
+        self._free.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._free.set()
+
+    def wait(self) -> None:
+        self._free.wait(timeout=1.0)
 
 
 class Link:

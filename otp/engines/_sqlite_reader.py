@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
+from copy import copy
 from math import inf
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -148,12 +149,7 @@ class Reader:
             if asked:
                 connection.execute("BEGIN")
                 try:
-                    for watch in asked:
-                        wait = watch.probe(connection, now)
-                        watch.due = now + wait
-                        if wait <= 0:
-                            watch.returned(None)
-                            ready.append(watch)
+                    ready = [watch for watch in asked if self._ask(watch, connection, now)]
                 finally:
                     connection.execute("ROLLBACK")
             self._version = version
@@ -161,8 +157,22 @@ class Reader:
         except Exception as error:  # noqa: BLE001 - told to those who watch
             told = self._failed(error)
             for watch in watches:
-                watch.raised(told)
+                watch.raised(copy(told))
             ready = list(watches)
         done = self._port.begin(ready)
         self._watches = [watch for watch in watches if watch.state == "queued"]
         self._port.deliver(done)
+        self._port.guard.poke()  # the loop may have stepped aside for this look
+
+    def _ask(self, watch: Watch, connection: apsw.Connection, now: float) -> bool:
+        """True if the watch is over: its condition holds, or its probe failed."""
+        try:
+            wait = watch.probe(connection, now)
+        except LINK_BROKEN:
+            raise
+        except Exception as error:  # noqa: BLE001 - told to the one who watches
+            watch.raised(store_error(error, self._path) or error)
+            return True
+        watch.due = now + wait
+        watch.returned(None)
+        return wait <= 0

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
+from copy import copy
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +22,7 @@ import trio
 
 from ._errors import NotOpen, StoreError, StoreUnavailable, TransactionTimeout
 from ._port import Call, Port
-from ._sqlite_file import LINK_BROKEN, Link, store_error
+from ._sqlite_file import LINK_BROKEN, Link, Turn, store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,16 +62,19 @@ class Writer:
         link: Link,
         path: str,
         *,
+        turn: Turn,
         prepare: Callable[[apsw.Connection], None],
         stamp: Callable[[apsw.Connection], None],
     ) -> None:
         self.inbox: SimpleQueue[Call[Any] | Session | None] = SimpleQueue()
         self.ended = trio.Event()
+        self._inside = False  # a function is running
         self.stale = False  # set by the loop: `prepare` is needed again
         self.writes = self.commits = self.transactions = self.outages = 0
         self._port = port
         self._link = link
         self._path = path
+        self._turn = turn
         self._prepare = prepare  # brings a new connection's file up to date: schema and clock
         self._stamp = stamp  # adds the clock's row to a transaction that has changed something
         self._thread = threading.Thread(target=self._main, name=f"holdfast-writer {path}", daemon=True)
@@ -115,6 +119,9 @@ class Writer:
         connection = self._link.get()
         try:
             self._link.verify()
+            if fresh:
+                # A function that commits by itself would end the others' transaction, too: its COMMIT fails.
+                connection.set_commit_hook(lambda: self._inside)
             if fresh or self.stale:
                 self.stale = False  # before, so that what is added meanwhile is not forgotten
                 self._prepare(connection)
@@ -156,6 +163,7 @@ class Writer:
         connection: apsw.Connection | None = None
         try:
             connection = self._connection()
+            self._turn.wait()
             connection.execute("BEGIN IMMEDIATE")
             before = connection.total_changes()
             for call in calls:
@@ -175,7 +183,7 @@ class Writer:
                 return False
             told = self._told(error)
             for call in calls:
-                call.raised(told)
+                call.raised(copy(told) if isinstance(told, StoreError) else told)  # each raises its own
             return True
         self._link.worked()
         return True
@@ -184,13 +192,17 @@ class Writer:
         """Run one function and note its result; undo its part if it fails."""
         if savepoint:
             connection.execute("SAVEPOINT hf")
+        self._inside = True
         try:
             call.returned(call.fn(connection))
         except BaseException as error:
+            self._inside = False
             if isinstance(error, LINK_BROKEN):
                 raise
-            call.raised(store_error(error, self._path) or error)
+            call.raised(self._told(error))
             if not connection.in_transaction:
+                if isinstance(error, apsw.ConstraintError):
+                    call.raised(StoreError("a function must not end the transaction it is run in"))
                 return
             if savepoint:
                 connection.execute("ROLLBACK TO hf")
@@ -198,8 +210,10 @@ class Writer:
             else:
                 connection.execute("ROLLBACK")
             return
+        finally:
+            self._inside = False
         if not connection.in_transaction:
-            call.raised(StoreError("the function has ended the transaction it was run in"))
+            call.raised(StoreError("a function must not end the transaction it is run in"))
         elif savepoint:
             connection.execute("RELEASE hf")
 
@@ -211,6 +225,7 @@ class Writer:
         self.transactions += 1
         try:
             connection = self._connection()
+            self._turn.wait()
             connection.execute("BEGIN IMMEDIATE")
         except Exception as error:  # noqa: BLE001 - told to the one who asked
             self._note(error)

@@ -56,18 +56,27 @@ async def test_a_failing_function_does_not_spoil_the_others(tmp_path):
         assert sorted(await notes(engine), key=int) == [str(i) for i in range(20)]
 
 
-async def test_a_function_that_ends_the_transaction_is_refused_and_spoils_nobody(tmp_path):
+@pytest.mark.parametrize("statement", ["COMMIT", "ROLLBACK"])
+async def test_a_function_that_ends_the_transaction_is_refused_and_spoils_nobody(tmp_path, statement):
     async with sqlite(tmp_path) as engine:
+        # Without a UNIQUE constraint, so that something written twice would be seen.
+        await engine.write(sql("CREATE TABLE log (text)"))
 
         async def rogue() -> None:
-            with pytest.raises((StoreError, apsw.SQLError)):
-                await engine.write(sql("ROLLBACK"))
+            with pytest.raises(StoreError, match="must not end"):
+                await engine.write(sql(statement))
 
         async with trio.open_nursery() as nursery:
-            for i in range(10):
-                nursery.start_soon(engine.write, note(str(i)))
-            nursery.start_soon(rogue)
-        assert len(await notes(engine)) == 10
+            for i in range(20):
+                nursery.start_soon(engine.write, sql(f"INSERT INTO log VALUES ({i})"))
+                nursery.start_soon(rogue)
+        assert await engine.read(lambda c: c.execute("SELECT count(*) FROM log").get) == 20
+        with pytest.raises(StoreError, match="rolled back"):  # noqa: PT012
+            async with engine.transaction() as tx:
+                await tx.execute("INSERT INTO log VALUES (99)")
+                with pytest.raises(StoreError, match="must not end"):
+                    await tx.execute(statement)
+        assert await engine.read(lambda c: c.execute("SELECT count(*) FROM log").get) == 20
 
 
 async def test_a_constraint_checked_at_commit_hits_only_the_one_that_broke_it(tmp_path):
@@ -216,8 +225,23 @@ async def test_watch_is_woken_by_another_engine_and_by_time(tmp_path):
         with trio.move_on_after(0.05) as scope:
             await b.watch(lambda c, _: math.inf)
         assert scope.cancelled_caught
+
+
+async def test_a_failing_probe_ends_its_own_watch_only(tmp_path):
+    async with sqlite(tmp_path) as engine, trio.open_nursery() as nursery:
+        woken: list[bool] = []
+
+        async def wait() -> None:
+            await engine.watch(lambda c, _: 0.0 if c.execute("SELECT 1 FROM note").fetchall() else math.inf)
+            woken.append(True)
+
+        nursery.start_soon(wait)
+        await trio.sleep(0.02)
         with pytest.raises(apsw.SQLError):
-            await b.watch(lambda c, _: c.execute("SELECT nonsense").get)
+            await engine.watch(lambda c, _: c.execute("SELECT nonsense").get)
+        assert woken == []
+        await engine.write(note("x"))
+        await until(lambda: bool(woken))
 
 
 async def test_a_reader_cannot_write_and_sees_committed_states_only(tmp_path):
