@@ -5,15 +5,20 @@ The library has no such switches. Each of these does by hand what a program with
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+
+import trio
 
 from checkpoints import Checkpoint, Checkpoints
 from examples.rolling_deploy.work import Aggregator, AnalysisJobs
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from checkpoints import Entry
     from examples.rolling_deploy.payloads import AnyAnalyse, JobResult
-    from otp.engines import Lease
+    from otp.engines import Lease, Transaction
     from queues import Job
 
 PROTECTIONS = {
@@ -42,11 +47,18 @@ class AckedAtClaim(AnalysisJobs):
         await self.acknowledge(job)
         await super().handle_job(job)
 
+    @asynccontextmanager
+    async def commit(self, job: Job[AnyAnalyse]) -> AsyncGenerator[Transaction]:
+        """The result alone: the job is gone from the queue already."""
+        async with self.queue.engine.transaction() as tx:
+            yield tx
+
 
 class UnfencedAggregator(Aggregator):
     """Without fencing: adds to the totals whoever leads by now, and whether or not the entry is still there."""
 
     async def count(self, entry: Entry[JobResult]) -> None:
-        """Write without comparing owner, epoch or mark."""
-        async with self.store.transaction() as tx:
-            await self.add(tx, entry.payload)
+        """Write without comparing owner, epoch or mark; and without hearing, meanwhile, that the lease is lost."""
+        with trio.CancelScope(shield=True):
+            async with self.store.transaction() as tx:
+                await self.add(tx, entry.payload)
