@@ -49,7 +49,10 @@ class Capabilities:
 
 @frozen(kw_only=True)
 class EngineStatistics:
-    """Counters since the engine was opened; gauges at the moment of asking."""
+    """Counters since the engine was opened; gauges at the moment of asking.
+
+    `beat_late_max` is the longest time in seconds from a renewal being due to its commit.
+    """
 
     writes: int = 0
     commits: int = 0

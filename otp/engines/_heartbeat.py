@@ -41,7 +41,8 @@ class Heartbeat(ABC):
         self._watched = inf  # the deadline the watchdog sleeps for
         self.beats = 0
         self.beats_failed = 0
-        self.late_max = 0.0
+        self.late_max = 0.0  # from the moment a renewal was due until it was committed
+        self._due = 0.0
         self.lost_count = 0
 
     # -- life --------------------------------------------------------------------------------------
@@ -146,14 +147,16 @@ class Heartbeat(ABC):
             due = self._keeper.next_beat()
             beat = self._keeper.begin(now)
         if beat is not None:
-            self.late_max = max(self.late_max, now - due)
+            self._due = due
         return beat
 
     def _answer(self, beat: Beat, still: Collection[Token]) -> list[Token]:
         """Book the store's answer; the lost ones are to be given to `_report` in the trio thread."""
         self.beats += 1
+        now = self._clock()
+        self.late_max = max(self.late_max, now - self._due)
         with self._lock:
-            lost = self._keeper.renewed(beat, still, now=self._clock())
+            lost = self._keeper.renewed(beat, still, now=now)
             for token in beat.tokens:
                 deadline = self._keeper.deadline(token)
                 lease = self._leases.get(token)

@@ -97,6 +97,10 @@ async def main(*words: str) -> None:
         if task == "send":
             say("open")
             await send(engine, arguments[0], int(arguments[1]))
+        elif task == "hammer":
+            say("open")
+            while True:
+                await engine.write(record("x"))
         elif task == "start":
             for number in range(20):
                 await engine.write(note(f"{arguments[0]}-{number}"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.engines.support import add_items, claim, claimed, notes, sqlite
+from tests.engines.support import add_items, claim, claimed, notes, sql, sqlite
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,6 +110,33 @@ async def test_processes_never_claim_the_same_item(tmp_path):
     for process in processes:
         taken += " ".join(await trio.to_thread.run_sync(read_all, process)).split()
     assert sorted(taken, key=int) == [str(number) for number in range(1, 201)]
+
+
+async def test_heartbeats_get_through_while_everybody_writes(tmp_path):
+    async with sqlite(tmp_path, lease=1.5) as engine:
+        await add_items(engine, 1)
+        (lease,) = await claim(engine)
+        processes = [start("hammer", tmp_path) for _ in range(2)]
+        for process in processes:
+            assert await line(process) == "open"
+        async with trio.open_nursery() as nursery:
+
+            async def write() -> None:
+                while True:
+                    await engine.write(sql("UPDATE hf_clock SET last = last + 0"))
+
+            for _ in range(20):
+                nursery.start_soon(write)
+            with lease.guard():
+                await trio.sleep(3.0)
+            nursery.cancel_scope.cancel()
+        for process in processes:
+            process.kill()
+            await trio.to_thread.run_sync(read_all, process)
+        seen = engine.statistics()
+        print(f"{seen.writes} writes in {seen.commits} commits, heartbeat late by {1000 * seen.beat_late_max:.0f} ms")  # noqa: T201
+        assert not lease.lost
+        assert seen.beats >= 4
 
 
 async def test_a_killed_holder_is_followed_after_its_lease(tmp_path):
