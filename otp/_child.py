@@ -282,15 +282,16 @@ def _reason(life: Life) -> ExitReason:
     """The exit reason of a child that did not raise: it returned, or its scope was cancelled."""
     if life.failure is not None:
         raise life.failure
+    too_late = life.stop_asked and trio.current_time() > life.stop_deadline
     if life.scope.cancelled_caught:
         if not life.up:
             if not life.stop_asked:
                 raise InitTimeout(life.path, life.spec.init_timeout)
             return Shutdown()
-        # A plain task is stopped by cancelling it, so that alone is no force. Ending too late is.
-        forced = life.winds_down or life.spec.shutdown == "brutal" or trio.current_time() > life.stop_deadline
+        # A plain task is stopped by cancelling it, so that alone is no force.
+        forced = life.winds_down or life.spec.shutdown == "brutal" or too_late
         return Killed() if forced else Shutdown()
-    if life.cut_short:
+    if life.cut_short or too_late:
         return Killed()
     if life.exit_reason is not None:
         return life.exit_reason
