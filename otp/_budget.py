@@ -22,8 +22,10 @@ class Budget:
     """Until then the service goes on as before, only not ready."""
     drain_until: float
     """Until then what was begun may be finished; afterwards it is given back."""
+    children_until: float
+    """Until then each child may take its own time to stop; those that come later in the order have none."""
     stop_until: float
-    """Until then the ordered stop may take; afterwards everything that still runs is cancelled."""
+    """Until then the ordered stop may take; afterwards the process is made to exit."""
     exit_by: float
     """The process has ended, whatever does not."""
 
@@ -31,28 +33,36 @@ class Budget:
     def plan(cls, begun: float, *, grace: float, settle: float) -> Self:
         """Divide `grace` seconds from `begun` on.
 
-        A tenth, and 1 s at most, to release; a quarter, and 5 s at most, to stop; the rest to settle and drain.
+        A tenth, and 1 s at most, to release; a quarter, and 5 s at most, to stop (a fifth of it for those who come
+        late); the rest to settle and drain.
         """
         exit_by = begun + grace
         stop_until = exit_by - min(_RELEASE_MOST, grace / 10)
-        drain_until = stop_until - min(_STOP_MOST, grace / 4)
+        stop = min(_STOP_MOST, grace / 4)
+        drain_until = stop_until - stop
         return cls(
             begun=begun,
             settle_until=min(begun + settle, drain_until),
             drain_until=drain_until,
+            children_until=stop_until - stop / 5,
             stop_until=stop_until,
             exit_by=exit_by,
         )
 
+    def shift(self, seconds: float) -> Self:
+        """The same budget on a clock that is ahead by so many seconds."""
+        return type(self)(**{name: moment + seconds for name, moment in attrs.asdict(self).items()})
+
     def hurry(self, now: float) -> Self:
-        """The same shutdown when a second signal comes at `now`: no more settling and draining, stop at once."""
+        """The same shutdown when a second signal comes at `now`: do not settle, hardly drain, stop."""
         stop = self.stop_until - self.drain_until
         release = self.exit_by - self.stop_until
         stop_until = min(self.stop_until, now + stop)
         return attrs.evolve(
             self,
             settle_until=min(self.settle_until, now),
-            drain_until=min(self.drain_until, now),
+            drain_until=min(self.drain_until, now + stop / 10),  # who has nothing to finish can still say so
+            children_until=stop_until - stop / 5,
             stop_until=stop_until,
             exit_by=stop_until + release,
         )

@@ -68,9 +68,11 @@ class LastResort:
     def _force(self, code: int, why: str) -> None:
         # In yet another thread: even the log can block, on a full pipe or a lock that the stuck one holds.
         helper = threading.Thread(target=self._say_and_release, args=(code, why), daemon=True)
-        helper.start()
-        helper.join(self._patience)
-        self._leave(code)
+        try:
+            helper.start()
+            helper.join(self._patience)
+        finally:  # it cannot be started while the interpreter is being taken down
+            self._leave(code)
 
     def _say_and_release(self, code: int, why: str) -> None:
         try:

@@ -169,14 +169,15 @@ class Watchdog:
 
     def _answer(self) -> None:
         """Show that the loop runs; in the loop."""
-        self._due = self._clock() + self._pause
+        now = self._clock()
+        if now - self._due > self._stall_limit:
+            self._last_bad_end = now  # here, since a probe may ask before the thread gets to run again
+        self._due = now + self._pause
         self._answered.set()
 
     def _over(self, culprit: Culprit, seconds: float, *, paused: bool) -> None:
         self._stalls += 1
         self._worst = max(self._worst, seconds)
-        if seconds > self._stall_limit:
-            self._last_bad_end = self._clock()
         _logger.warning("the loop runs again, after %.2f s%s", seconds, _PAUSED if paused else "")
         if self._on_stall is not None:
             event = LoopStalled(

@@ -93,9 +93,9 @@ async def an_async_function():
 
 
 def signals_seen():
-    return [
-        signal.getsignal(n) is signal.SIG_IGN for n in (signal.SIGINT, signal.SIGTERM)
-    ], signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return [signal.getsignal(n) is signal.SIG_IGN for n in (signal.SIGINT, signal.SIGTERM)], signal.pthread_sigmask(
+        signal.SIG_BLOCK, ()
+    )
 
 
 PREPARED: list[int] = []
@@ -175,9 +175,7 @@ async def test_what_cannot_travel_is_refused_clearly():
 async def test_a_worker_that_dies_is_named():
     events: list[Any] = []
     async with WorkerProcesses(1, on_event=events.append) as cpu:
-        with pytest.raises(
-            WorkerDied, match=r"died while it ran .*crash_hard \(killed by SIGSEGV\)"
-        ) as caught:
+        with pytest.raises(WorkerDied, match=r"died while it ran .*crash_hard \(killed by SIGSEGV\)") as caught:
             await cpu.run(crash_hard)
         assert caught.value.exitcode == -signal.SIGSEGV
         assert caught.value.pid == events[-1].pid
@@ -312,9 +310,7 @@ def test_a_burning_worker_dies_with_a_parent_that_was_killed(burn, tmp_path):
     script, path = tmp_path / "script.py", tmp_path / "pid"
     script.write_text(PARENT)
     root = Path(__file__).parents[2]
-    parent = subprocess.Popen(
-        [sys.executable, script, burn, path], env={**os.environ, "PYTHONPATH": str(root)}
-    )
+    parent = subprocess.Popen([sys.executable, script, burn, path], env={**os.environ, "PYTHONPATH": str(root)})
     try:
         deadline = time.monotonic() + BOUND
         while not (path.exists() and path.read_text()):

@@ -73,6 +73,8 @@ def test_parses_addresses(address, parts):
 def test_the_default_budget():
     budget = Budget.plan(100.0, grace=25.0, settle=5.0)
     assert (budget.settle_until, budget.drain_until, budget.stop_until, budget.exit_by) == (105, 119, 124, 125)
+    assert budget.children_until == 123
+    assert budget.shift(-100) == Budget.plan(0.0, grace=25.0, settle=5.0)
 
 
 def test_a_tiny_budget_still_has_every_phase():
@@ -83,7 +85,7 @@ def test_a_tiny_budget_still_has_every_phase():
 
 def test_a_second_signal_skips_to_the_stop():
     budget = Budget.plan(0.0, grace=25.0, settle=5.0).hurry(2.0)
-    assert (budget.settle_until, budget.drain_until, budget.stop_until, budget.exit_by) == (2, 2, 7, 8)
+    assert (budget.settle_until, budget.drain_until, budget.stop_until, budget.exit_by) == (2, 2.5, 7, 8)
 
 
 graces = st.floats(0.001, 1e6)
@@ -94,8 +96,9 @@ def test_phases_are_in_order_and_a_hurry_never_adds_time(begun, grace, settle, l
     budget = Budget.plan(begun, grace=grace, settle=settle * grace)
     now = begun + later * grace
     for each in (budget, budget.hurry(now), budget.hurry(now).hurry(now)):
-        assert each.settle_until <= each.drain_until <= each.stop_until <= each.exit_by
+        assert each.settle_until <= each.drain_until <= each.children_until <= each.stop_until <= each.exit_by
     hurried = budget.hurry(now)
     assert hurried.exit_by <= budget.exit_by
     assert hurried.stop_until <= budget.stop_until
-    assert hurried.drain_until <= now
+    assert hurried.settle_until <= now
+    assert hurried.drain_until <= budget.drain_until

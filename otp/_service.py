@@ -1,0 +1,284 @@
+"""A tree as a service: signals, probes, the phases of stopping, and the exit code.
+
+Stopping has phases, with one budget for all of them (`_budget.py`): not ready, but going on, until routers have heard
+of it (settle) - taking in no more work and finishing what was begun (drain) - the supervisors' ordered stop - the end
+by force. What lies outside of the loop, since the loop itself may be what is stuck: `_stop_request.py` and
+`_last_resort.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias
+
+import attrs
+import trio
+
+from ._events import SupervisorDecided
+from ._last_resort import LastResort
+from ._probes import Answer, serve_probes
+from ._root import open_supervisor
+from ._runtime import Runtime
+from ._settings import RunSettings
+from ._stop_request import GIVEN_BACK, StopRequest
+from ._unwrap import unwrap
+from ._watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from ._budget import Budget
+    from ._spec import Supervisor
+    from ._statistics import SupervisorStatistics
+
+Phase: TypeAlias = Literal["starting", "serving", "settling", "draining", "stopping", "stopped"]
+
+DRAINED: Final = 0
+FAILED: Final = 1
+_REPORT_EVERY: Final = 5.0
+"""Seconds between two reports of what a shutdown waits for."""
+
+_logger: Final = logging.getLogger("otp.service")
+
+
+@attrs.frozen(kw_only=True)
+class ServicePhase:
+    """The service has entered another phase of its life."""
+
+    phase: Phase
+    at: float
+    """When, on trio's clock."""
+    left: float | None
+    """Seconds until the process will have ended, if it is to stop."""
+
+
+def run(app: Supervisor, *, settings: RunSettings | None = None) -> NoReturn:
+    """Run the tree `app` as the service that this process is, and exit.
+
+    SIGTERM and SIGINT stop it: not ready, settle, drain, ordered stop. A second signal skips the draining, a third
+    exits at once. After the `grace` time the process exits, whatever does not end.
+
+    The exit code is 0 if all work was done, 1 if the service failed (the tree gave up, or did not start), and 75 if
+    work had to be given back.
+
+    Args:
+      app: What to supervise.
+      settings: How; by default what the environment says, see :meth:`RunSettings.from_env`.
+    """
+    settings = RunSettings.from_env() if settings is None else settings
+    _set_up_log(settings.log_level)
+    service = _Service(app, settings)
+    # Nothing is put back afterwards: the process ends, and until it has ended signals and the last resort count.
+    with service.stop_request.by_signals():
+        code = DRAINED
+        try:
+            code = trio.run(service.run)
+        except BaseException as error:  # noqa: BLE001  (raised again)
+            code = FAILED
+            raise unwrap(error) from None  # sys.exit() in a child, say
+        finally:
+            service.stop_request.leave(code)
+        sys.exit(code)
+
+
+async def serve(app: Supervisor, settings: RunSettings | None = None) -> int:
+    """Do what :func:`run` does inside a trio program, and return the exit code.
+
+    In the main thread signals are obeyed until it returns. Cancellation stops the tree, without draining.
+    A program that has to end in any case, whatever is stuck, is for `run`: the process exits here, too, when the
+    `grace` time after a signal is over.
+    """
+    service = _Service(app, RunSettings() if settings is None else settings)
+    try:
+        with service.stop_request.by_signals():
+            return await service.run()
+    finally:
+        service.dismiss()
+
+
+class _Service:
+    """One service, from start to stop."""
+
+    def __init__(self, app: Supervisor, settings: RunSettings) -> None:
+        self._app = app
+        self._settings = settings
+        self.runtime = Runtime()
+        self._patience = min(1.0, settings.grace / 10)
+        self._resort = LastResort(self._release, patience=self._patience)
+        self.stop_request = StopRequest(settings, self._resort)
+        self._watchdog = Watchdog(
+            warn_after=settings.warn_after,
+            stall_limit=settings.stall_limit,
+            on_stall=self.runtime.events.emit,
+        )
+        self._phase: Phase = "starting"
+        self._budget: Budget | None = None
+        self._asked = trio.Event()
+        self._tree = trio.CancelScope()
+        self._pause = trio.CancelScope()  # around what the second request cuts short
+        self._not_done: list[str] = []
+
+    async def run(self) -> int:
+        """Serve until asked to stop, or until the tree fails; return the exit code."""
+        try:
+            with self._watchdog, self.stop_request.told_to(self._hear):
+                async with trio.open_nursery() as nursery:
+                    if self._settings.probes is not None:
+                        address = await nursery.start(serve_probes, self._settings.probes, self)
+                        _logger.info("probes at http://%s/livez, /readyz and /startupz", address)
+                    nursery.start_soon(self._wind_down)
+                    nursery.start_soon(self._report)
+                    code = await self._run_tree()
+                    nursery.cancel_scope.cancel()
+        except Exception as error:
+            # What the tree fails with is caught further in: this is the probes' address, or a defect of our own.
+            _logger.error("the service could not run: %s", unwrap(error), exc_info=unwrap(error))  # noqa: TRY400
+            code = FAILED
+        _logger.info("stopped, exit code %d", code)
+        return code
+
+    async def _run_tree(self) -> int:
+        unsubscribe = self.runtime.events.subscribe(self._watch_decisions, SupervisorDecided)
+        try:
+            with self._tree:
+                async with open_supervisor(self._app, runtime=self.runtime):
+                    if not self._asked.is_set():
+                        self._enter("serving")
+                    await trio.sleep_forever()
+        except Exception as error:
+            _logger.error("the service has failed: %s", unwrap(error), exc_info=unwrap(error))  # noqa: TRY400
+            return FAILED
+        finally:
+            unsubscribe()
+            self._enter("stopped")
+        return GIVEN_BACK if self._not_done else DRAINED
+
+    async def _wind_down(self) -> None:
+        """Wait until asked to stop; do what comes before the ordered stop, and then have the tree left."""
+        await self._asked.wait()
+        assert self._budget is not None
+        if self._phase == "serving" and self._budget.settle_until > trio.current_time():
+            self._enter("settling")
+            with self._pause:
+                await trio.sleep_until(self._budget.settle_until)
+        self._enter("draining")
+        drained = False
+        while not drained:
+            with trio.CancelScope() as self._pause:  # left when asked again: then there is less time
+                self._not_done = await self.runtime.drain(self._budget.drain_until)
+                drained = True
+        if self._not_done:
+            _logger.warning("not done at the end of the drain, so given back: %s", _listed(self._not_done))
+        self._enter("stopping")
+        self._tree.cancel(reason="the service stops")
+
+    def _hear(self) -> None:
+        """Somebody has asked to stop, or asked again; in the loop."""
+        self._budget = self.stop_request.budget()
+        self.runtime.stop_by = self._budget.children_until
+        _logger.info(
+            "asked to stop by %s%s: %.1f s left",
+            self.stop_request.by,
+            "" if self.stop_request.count == 1 else ", again",
+            self._budget.exit_by - trio.current_time(),
+        )
+        if self.stop_request.count > 1:
+            self._pause.cancel(reason="asked to stop again")
+        self._asked.set()
+
+    def _watch_decisions(self, event: object) -> None:
+        """See the root give up: what follows must come to an end, too."""
+        assert isinstance(event, SupervisorDecided)
+        is_root = "/" not in event.path
+        if is_root and event.decision.verdict in {"give up", "roll back"} and self._budget is None:
+            self.stop_request.leave(FAILED)
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        _logger.info("%s", phase)
+        if self.runtime.events.wants(ServicePhase):
+            now = trio.current_time()
+            left = None if self._budget is None else self._budget.exit_by - now
+            self.runtime.events.emit(ServicePhase(phase=phase, at=now, left=left))
+
+    async def _report(self) -> None:
+        await self._asked.wait()
+        while True:
+            await trio.sleep(_REPORT_EVERY)
+            assert self._budget is not None
+            left = self._budget.exit_by - trio.current_time()
+            _logger.info("%s, %.1f s left, waiting for %s", self._phase, left, _listed(self._waiting_for()))
+
+    def _waiting_for(self) -> list[str]:
+        statistics = self.runtime.statistics()
+        if self._phase == "draining":
+            return list(statistics.draining)
+        return [] if statistics.root is None else _alive(statistics.root)
+
+    def dismiss(self) -> None:
+        """Nothing is left that could be stuck."""
+        self._resort.dismiss()
+
+    def _release(self) -> None:
+        """Give back what must not be kept, then say what is stuck; in a thread, the loop may be blocked."""
+        errors = self.runtime.run_exit_callbacks()
+        for error in errors:
+            _logger.error("an exit callback failed: %s", error, exc_info=error)
+        if self._phase == "stopped":
+            threads = [each.name for each in threading.enumerate() if not each.daemon]
+            _logger.critical("stopped, but the interpreter does not end; threads: %s", _listed(threads))
+            return
+        answer: SimpleQueue[list[str]] = SimpleQueue()
+        try:
+            self.stop_request.in_loop(lambda: answer.put(self._waiting_for()))
+            _logger.critical(
+                "still %s; these have not ended: %s", self._phase, _listed(answer.get(timeout=self._patience / 4))
+            )
+        except Empty:
+            culprit = self._watchdog.culprit()
+            _logger.critical("still %s; the loop is blocked: %s\n%s", self._phase, culprit, culprit.stack)
+
+    # The probes ask these.
+
+    def live(self) -> Answer:
+        """Whether the loop runs."""
+        why = self._watchdog.why_not_alive()
+        seen = self._watchdog.statistics()
+        return Answer(why is None, () if why is None else (why,), {"stalls": seen.stalls, "worst_stall": seen.worst})
+
+    def ready(self) -> Answer:
+        """Whether the tree is ready, and stays."""
+        readiness = self.runtime.readiness()
+        stopping = self._phase in {"settling", "draining", "stopping", "stopped"}
+        reasons = (f"shutting down: {self._phase}",) if stopping else ()
+        return Answer(readiness.ok and not stopping, (*reasons, *readiness.reasons))
+
+    def started(self) -> Answer:
+        """Whether the tree has started."""
+        return Answer(self._phase != "starting", ("starting",) if self._phase == "starting" else ())
+
+
+def _alive(supervisor: SupervisorStatistics) -> list[str]:
+    paths: list[str] = []
+    for each in supervisor.children:
+        if each.children is not None:
+            paths += _alive(each.children)
+        elif each.incarnation is not None:
+            paths.append(f"{supervisor.path}/{each.id}" + (" (stuck)" if each.stuck else ""))
+    return paths
+
+
+def _listed(paths: list[str], most: int = 10) -> str:
+    more = f" and {len(paths) - most} more" if len(paths) > most else ""
+    return (", ".join(paths[:most]) or "nothing") + more
+
+
+def _set_up_log(level: str) -> None:
+    """Readable lines on stdout, unless the program has set up a log of its own."""
+    logging.basicConfig(
+        stream=sys.stdout,
+        level=level,
+        format="%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+    )

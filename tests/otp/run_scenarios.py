@@ -1,0 +1,91 @@
+"""A program that is run as a process by test_run.py: `python run_scenarios.py SCENARIO`."""
+
+# ruff: noqa: T201  (test_run.py reads what it prints)
+import os
+import sys
+import threading
+import time
+
+import trio
+
+from otp import Behaviour, Supervisor, child, current_context, run
+
+
+class Consumer(Behaviour):
+    """Drains for as many seconds as WORK says."""
+
+    async def serve(self, context):
+        context.runtime.at_exit(lambda: print("leases released", flush=True))
+        with context.drains():
+            context.started()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.work, context, nursery.cancel_scope)
+                await context.stopping.wait()
+                nursery.cancel_scope.cancel()
+        await context.stopping.wait()
+        print("cleaned up", flush=True)
+
+    async def work(self, context, done):
+        await context.draining.wait()
+        await trio.sleep(float(os.environ.get("WORK", "0")))
+        done.cancel()
+
+
+async def stuck():
+    with trio.CancelScope(shield=True):
+        await trio.sleep_forever()
+
+
+class Blocker(Behaviour):
+    """Blocks the loop for ever as soon as it is to drain."""
+
+    async def serve(self, context):
+        context.started()
+        await context.draining.wait()
+        self.handle_message()
+
+    def handle_message(self):
+        while True:
+            time.sleep(0.01)
+
+
+async def stall_for_a_while():
+    await trio.sleep(0.2)
+    time.sleep(float(os.environ["STALL"]))  # noqa: ASYNC251  (that is what it is about)
+    await trio.sleep_forever()
+
+
+async def fail():
+    await trio.lowlevel.checkpoint()
+    raise ValueError("no such table: job")
+
+
+async def leave():
+    await trio.lowlevel.checkpoint()
+    sys.exit(3)
+
+
+async def start_a_thread_that_never_ends():
+    threading.Thread(target=threading.Event().wait).start()
+    await trio.sleep_forever()
+
+
+async def announce():
+    print("path", current_context().path, flush=True)
+    await trio.sleep_forever()
+
+
+consumer = child(Consumer, id="consumer")
+last = child(announce)
+SCENARIOS = {
+    "consumer": [consumer, last],
+    "stuck": [consumer, child(stuck), last],
+    "blocker": [consumer, child(Blocker, id="blocker"), last],
+    "stall": [child(stall_for_a_while), last],
+    "fail": [child(fail), last],
+    "leave": [consumer, child(leave), last],
+    "thread": [child(start_a_thread_that_never_ends), last],
+}
+
+if __name__ == "__main__":
+    run(Supervisor(SCENARIOS[sys.argv[1]]))

@@ -1,0 +1,213 @@
+"""A service in the test's own process, in virtual time: phases, exit codes, what the probes would say."""
+
+import logging
+import math
+
+import pytest
+import trio
+
+from otp import Behaviour, Supervisor, child
+from otp._service import DRAINED, FAILED, ServicePhase, _Service
+from otp._settings import RunSettings
+from otp._stop_request import GIVEN_BACK
+
+
+class Consumer(Behaviour):
+    """Has `work` seconds of work when the drain begins."""
+
+    def __init__(self, work=0.0, stop=0.0, init=0.0):
+        self.work = work
+        self.stop = stop
+        self.init = init
+
+    async def serve(self, context):
+        await trio.sleep(self.init)
+        with context.drains():
+            context.started()
+            await self.work_until_stopped(context)
+        await context.stopping.wait()
+        await trio.sleep(self.stop)
+
+    async def work_until_stopped(self, context):
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def work():
+                await context.draining.wait()
+                await trio.sleep(self.work)
+                nursery.cancel_scope.cancel()
+
+            await context.stopping.wait()
+            nursery.cancel_scope.cancel()
+
+
+class Service(_Service):
+    """With a log of its phases and times, and the end of the process replaced."""
+
+    def __init__(self, children, **settings):
+        super().__init__(Supervisor(children, strategy="one_for_one"), RunSettings(**settings))
+        self.phases: list[tuple[str, float]] = []
+        self.runtime.events.subscribe(self._note, ServicePhase)
+
+    def _note(self, event):
+        self.phases.append((event.phase, round(event.at - self.began, 1)))
+
+    async def run_and_ask(self, *times):
+        """Run, and ask to stop at these times."""
+        self.began = trio.current_time()
+
+        async def ask():
+            for time in times:
+                await trio.sleep_until(self.began + time)
+                self.stop_request.ask("the test")
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                code = await self.run()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.dismiss()
+        return code
+
+    async def at(self, time):
+        await trio.sleep_until(self.began + time)
+
+
+async def test_drains_and_then_stops(autojump_clock):
+    service = Service([child(lambda: Consumer(work=3, stop=1), id="jobs")])
+    assert await service.run_and_ask(10) == DRAINED
+    assert service.phases == [("serving", 0), ("draining", 10), ("stopping", 13), ("stopped", 14)]
+
+
+async def test_settles_first_and_says_it_is_not_ready(autojump_clock):
+    service = Service([child(lambda: Consumer(work=3, init=2), id="jobs")], settle=5.0)
+    seen = []
+
+    async def look():
+        for time in (1, 5, 12, 16, 19):
+            await service.at(time)
+            ready = service.ready()
+            seen.append((service.live().ok, service.started().ok, ready.ok, ready.reasons[:1]))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        assert await service.run_and_ask(10) == DRAINED
+    assert service.phases == [("serving", 2), ("settling", 10), ("draining", 15), ("stopping", 18), ("stopped", 18)]
+    assert seen == [
+        (True, False, False, ("not started, or stopping",)),
+        (True, True, True, ()),
+        (True, True, False, ("shutting down: settling",)),
+        (True, True, False, ("shutting down: draining",)),
+        (True, True, False, ("shutting down: stopped",)),
+    ]
+
+
+async def test_a_bad_condition_makes_it_not_ready_but_leaves_it_alive(autojump_clock):
+    async def needs_a_store():
+        from otp import current_context
+
+        current_context().condition("store", False, "connection refused")
+        await trio.sleep_forever()
+
+    service = Service([child(needs_a_store)])
+
+    async def look():
+        await service.at(1)
+        assert service.live().ok
+        assert service.ready().reasons == ("app/needs_a_store: store (connection refused)",)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await service.run_and_ask(2)
+
+
+async def test_work_that_is_not_done_in_time_is_given_back(autojump_clock, caplog):
+    service = Service([child(lambda: Consumer(work=math.inf), id="slow"), child(Consumer)])
+    assert await service.run_and_ask(1) == GIVEN_BACK
+    assert service.phases[-2:] == [("stopping", 20), ("stopped", 20)]
+    assert "given back: app/slow" in caplog.text
+
+
+async def test_a_second_request_cuts_the_drain_short(autojump_clock):
+    service = Service([child(lambda: Consumer(work=math.inf), id="slow")], settle=4.0)
+    assert await service.run_and_ask(1, 7) == GIVEN_BACK
+    assert service.phases[1:] == [("settling", 1), ("draining", 5), ("stopping", 7.5), ("stopped", 7.5)]
+
+
+async def test_a_second_request_cuts_settling_short_and_work_that_is_done_is_not_given_back(autojump_clock):
+    service = Service([child(lambda: Consumer(work=0), id="idle")], settle=4.0)
+    assert await service.run_and_ask(1, 2) == DRAINED
+    assert service.phases[1:] == [("settling", 1), ("draining", 2), ("stopping", 2), ("stopped", 2)]
+
+
+async def test_children_that_would_take_longer_together_than_there_is_time(autojump_clock):
+    """Each has 5 s of its own. After the drain the whole has 5 s: the first gets 4, the others are stopped at once."""
+    service = Service([child(lambda: Consumer(stop=math.inf), id=name) for name in "abc"])
+    assert await service.run_and_ask(1) == DRAINED
+    assert service.phases[-2:] == [("stopping", 1), ("stopped", 16)]
+    service = Service([child(lambda: Consumer(work=math.inf, stop=math.inf), id=name) for name in "abc"])
+    assert await service.run_and_ask(1) == GIVEN_BACK
+    assert service.phases[-2:] == [("stopping", 20), ("stopped", 24)]
+
+
+async def test_a_request_while_it_starts_stops_the_start(autojump_clock):
+    service = Service([child(lambda: Consumer(work=2), id="jobs"), child(lambda: Consumer(init=20), id="late")])
+    assert await service.run_and_ask(3) == DRAINED
+    assert service.phases == [("draining", 3), ("stopping", 5), ("stopped", 5)], "what had started was drained"
+
+
+async def test_a_request_before_it_starts_counts(autojump_clock):
+    service = Service([child(Consumer)])
+    service.stop_request.ask("an early signal")
+    assert await service.run_and_ask() == DRAINED
+    assert ("serving", 0) not in service.phases
+
+
+async def test_reports_what_it_waits_for(autojump_clock, caplog):
+    caplog.set_level(logging.INFO)
+    service = Service([child(lambda: Consumer(work=12, stop=4), id="jobs"), child(Consumer)])
+    await service.run_and_ask(1)
+    lines = [line for line in caplog.messages if "waiting for" in line]
+    assert lines == [
+        "draining, 20.0 s left, waiting for app/jobs",
+        "draining, 15.0 s left, waiting for app/jobs",
+        "stopping, 10.0 s left, waiting for app/jobs",
+    ]
+
+
+async def test_giving_up_is_a_failure_with_its_cause_in_the_log(autojump_clock, caplog):
+    async def faulty():
+        await trio.sleep(1)
+        raise ValueError("no such table: job")
+
+    service = Service([child(faulty)])
+    assert await service.run_and_ask() == FAILED
+    assert "the service has failed" in caplog.text
+    assert "ValueError: no such table: job" in caplog.text
+
+
+async def test_a_failed_start_is_a_failure_with_its_cause_in_the_log(autojump_clock, caplog):
+    class Faulty(Behaviour):
+        async def serve(self, context):
+            raise ValueError("no such file")
+
+    service = Service([child(Faulty)])
+    assert await service.run_and_ask() == FAILED
+    assert "ValueError: no such file" in caplog.text
+
+
+async def test_cancelling_it_stops_the_tree(autojump_clock):
+    service = Service([child(lambda: Consumer(work=9, stop=2), id="jobs")])
+    with trio.move_on_after(3) as scope:
+        await service.run_and_ask()
+    assert scope.cancelled_caught
+    assert service.phases == [("serving", 0), ("stopped", 5)]
+    assert service.runtime.statistics().root is None
+
+
+@pytest.mark.parametrize("grace", [0.5, 25.0])
+async def test_is_over_within_the_grace_time(autojump_clock, grace):
+    service = Service([child(lambda: Consumer(work=math.inf, stop=math.inf), id="slow")], grace=grace)
+    assert await service.run_and_ask(1) == GIVEN_BACK
+    assert service.phases[-1][1] <= 1 + grace
