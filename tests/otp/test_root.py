@@ -176,7 +176,7 @@ async def test_two_trees_side_by_side_and_one_within_the_other():
     ):
         assert one.ref("Echo").path == "one/Echo"
         assert whereis("same") is two.ref("Echo")
-        assert await one.ref("Echo").call(lambda _: whereis("same").path) == "one/Echo"
+        assert await one.ref("Echo").call(lambda _: whereis("same")) is one.ref("Echo")
         assert current_context().path == "two"
     with pytest.raises(RuntimeError, match="not in a supervised task"):
         current_context()
@@ -209,7 +209,7 @@ async def test_the_context_of_a_child_is_its_own():
 
 async def test_wrong_arguments_are_refused():
     with pytest.raises(TypeError, match="supervisor must be a Supervisor, not \\[\\]"):
-        async with open_supervisor([]):
+        async with open_supervisor([]):  # type: ignore[arg-type]
             pass
 
 
@@ -274,12 +274,12 @@ async def test_exit_callbacks_run_once_last_one_first():
     log = []
     runtime.at_exit(lambda: log.append("first"))
     forget = runtime.at_exit(lambda: log.append("forgotten"))
-    runtime.at_exit(lambda: 1 / 0)
+    runtime.at_exit(lambda: [][0])
     runtime.at_exit(lambda: log.append("last"))
     forget()
     forget()
     (error,) = runtime.run_exit_callbacks()
-    assert isinstance(error, ZeroDivisionError)
+    assert isinstance(error, IndexError)
     assert runtime.run_exit_callbacks() == []
     assert log == ["last", "first"]
 

@@ -218,7 +218,7 @@ async def test_row_020_sup_stop_brutal_kill_dynamic():
 @pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
 async def test_row_021_sup_stop_race(restart):
     # While the last child takes its time to stop, the others end by themselves, in every way there is.
-    ways = {
+    ways: dict[str, tuple[Exception | None, object]] = {
         "normal": (None, Normal()),
         "shutdown": (Stop("x"), Shutdown("x")),
         "other": (Boom(), None),
@@ -229,8 +229,9 @@ async def test_row_021_sup_stop_race(restart):
     def ends(name):
         async def task():
             await (never if name == "none" else gate).wait()
-            if ways[name][0] is not None:
-                raise ways[name][0]
+            error, _ = ways[name]
+            if error is not None:
+                raise error
 
         return task
 
