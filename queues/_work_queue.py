@@ -216,7 +216,8 @@ class Queue(Generic[T]):
             LeaseLost: a job is not ours any more. The others have been started.
         """
         jobs = [jobs] if isinstance(jobs, Job) else list(jobs)
-        self._raise_lost(await self._backend.start([job.lease.token for job in jobs]))
+        leases = [job.lease for job in jobs]
+        self._raise_lost(leases, await self._backend.start([lease.token for lease in leases]))
 
     async def extend(self, job: Job[T]) -> None:
         """Renew the lease now, and find out from the store itself whether the job is still ours.
@@ -226,7 +227,7 @@ class Queue(Generic[T]):
         Raises:
             LeaseLost: it is not.
         """
-        self._raise_lost(await self._backend.extend([job.lease.token]))
+        self._raise_lost([job.lease], await self._backend.extend([job.lease.token]))
 
     # Finishing
 
@@ -324,7 +325,7 @@ class Queue(Generic[T]):
 
     async def _finish(self, job: Job[T], outcome: Outcome, tx: Transaction | None) -> None:
         finish = Finish(token=job.lease.token, outcome=self._last_attempt(job, outcome))
-        self._raise_lost(await self._write([job.lease], [finish], tx))
+        self._raise_lost([job.lease], await self._write([job.lease], [finish], tx))
 
     async def _write(
         self, leases: Sequence[Lease], finishes: Sequence[Finish], tx: Transaction | None
@@ -335,6 +336,10 @@ class Queue(Generic[T]):
         self.counts.lost += len(lost)
         return lost
 
-    def _raise_lost(self, lost: Collection[Token]) -> None:
-        for token in lost:
-            raise LeaseLost(token)
+    def _raise_lost(self, leases: Sequence[Lease], lost: Collection[Token]) -> None:
+        gone = [lease for lease in leases if lease.token in lost]
+        for lease in gone:
+            lease.lose("another holder has it")  # the store has just said so: its handler need not wait for a heartbeat
+            self.engine.let_go(lease)
+        if gone:
+            raise LeaseLost(gone[0].token)
