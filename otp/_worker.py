@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import inspect
-import multiprocessing
 import os
 import pickle
 import signal
@@ -78,6 +77,8 @@ def die_with_parent(parent: int) -> None:
 
 
 def _wait_for_parent() -> None:
+    import multiprocessing
+
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

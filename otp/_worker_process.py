@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import socket
 import time
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
 
 import trio
@@ -32,6 +30,8 @@ class WorkerProcess:
     """One process and our end of its connection."""
 
     def __init__(self, init: bytes) -> None:
+        import multiprocessing  # late: who only imports otp has no use for it
+
         ours, theirs = socket.socketpair()
         self.ready = False
         self.exitcode: int | None = None
@@ -118,6 +118,8 @@ class WorkerProcess:
 @contextmanager
 def _group_signals_blocked() -> Generator[None]:
     """Block what is sent to the process group; a process started now inherits that."""
+    from multiprocessing import resource_tracker
+
     # It starts one process of its own at first use, and on that occasion unblocks the very same signals.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _worker.GROUP_SIGNALS)
