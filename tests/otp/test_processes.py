@@ -15,15 +15,19 @@ from typing import Any
 import pytest
 import trio
 
-from otp._processes import (
+from otp import (
     NotSendable,
     RemoteError,
     RemoteTraceback,
+    Runtime,
+    Supervisor,
     WorkerDied,
     WorkerEnded,
     WorkerProcesses,
     WorkersClosed,
     WorkerStarted,
+    child,
+    open_supervisor,
 )
 
 BOUND = 20.0
@@ -243,6 +247,22 @@ async def test_leaving_kills_what_runs_and_it_can_be_entered_again(tmp_path):
         assert await cpu.run(divide, 4, 2) == 2
         with pytest.raises(RuntimeError, match="already open"):
             await cpu.__aenter__()
+
+
+async def test_as_a_supervised_child_it_survives_its_restart():
+    cpu = WorkerProcesses(1)
+    events: list[Any] = []
+    runtime = Runtime()
+    runtime.events.subscribe(events.append, WorkerStarted, WorkerEnded)
+    tree = Supervisor([child(lambda: cpu, id="cpu")])
+    async with open_supervisor(tree, runtime=runtime) as supervisor:
+        assert await cpu.run(divide, 1, 1) == 1
+        await supervisor.terminate_child("cpu")
+        with pytest.raises(WorkersClosed):
+            await cpu.run(divide, 1, 1)
+        await supervisor.restart_child("cpu")
+        assert await cpu.run(divide, 1, 1) == 1
+    assert [(type(event), event.path) for event in events] == [(WorkerStarted, "app/cpu"), (WorkerEnded, "app/cpu")] * 2
 
 
 async def test_a_worker_leaves_group_signals_to_the_parent():
