@@ -153,7 +153,9 @@ class Run:
         traps = self._directory / "traps"
         if options.without:
             set_trap(traps, *PROTECTIONS[options.without])
-        faults = Faults(controller, traps, seed=options.seed, lease=options.lease)
+        faults = Faults(
+            controller, traps, seed=options.seed, lease=options.lease, write=partial(create_tables, store)
+        )
         queues = {schema: jobs_queue(store, schema) for schema in (1, NEWEST_SCHEMA)}
         async with trio.open_nursery() as nursery:
             with open_view(sys.stdout) as view:
