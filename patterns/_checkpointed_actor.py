@@ -1,51 +1,48 @@
-"""P2, the checkpointed actor: save after each step; after a restart, `init` finds the checkpoint and the actor sends itself a message.
+"""P2, the checkpointed actor: save after each step; after a restart the actor sends itself a message and goes on.
 
-The actor computes and may crash at any time; what it has finished is in the checkpoint. Two faces, the second built on the first:
+The actor computes and may crash at any time; what it has finished is in the checkpoint. Two faces, the second built on
+the first:
 
-* **messages**: `init` looks at ``self.checkpoint`` and, if there is one, sends the actor itself the message that goes on from it;
-  `handle_message` does a step, saves it, and sends the next;
-* **run**: write ``async def run(self, job, steps)`` as ordinary code with named steps. The `init` and `handle_message` of this class do the
-  rest, by just those messages: `Start` and `Resume`.
+* **messages**: `init` looks at the checkpoint and, if something is in it, sends the actor itself the message that goes
+  on from it; `handle_message` does a step, saves it, and sends the next;
+* **run**: write ``async def run(self, job, steps)`` as ordinary code with named steps. The `init` and `handle_message`
+  of this class do the rest, by just those messages: `Start` and `Resume`.
 
-Where the work comes from decides whose lease fences the checkpoint, and there is exactly one for each unit of work: a queue's jobs
-(`CheckpointedJobs`, the job's lease), or a durable name (`NamedCheckpointedActor`, the name's lease).
+Where the work comes from decides whose lease fences the checkpoint, and there is exactly one for each unit of work: a
+queue's jobs (`CheckpointedJobs`, the job's lease), or a durable name (`NamedCheckpointedActor`, the name's lease).
 """
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import attrs
 import trio
 
-from otp import Actor, child, host
+from checkpoints import Checkpoint
+from otp import Actor, Call, NotAlive
+from otp.engines import Transaction
 
 from ._events import Resumed
-from ._intake import RELEASE_TIME
-from ._lease_held import LeaseHeldActor
-from ._queue_consumer import QueueConsumer
 from ._steps import Steps
+from ._tell import tell
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
-    from contextlib import AbstractAsyncContextManager
-
-    from checkpoints import Checkpoint, Checkpoints
     from otp import WorkerProcesses
-    from otp.engines import Transaction
-    from queues import Job, Outcome, Queue
 
 J = TypeVar("J")
 R = TypeVar("R")
 
-ACCEPTED = "accepted"
-"""The step under which a named actor keeps the job it was given."""
-
 
 @attrs.frozen
-class Start(Generic[J]):
-    """Begin with this job. As a *call* to a named actor it is answered when the job is stored: from then on it will be done."""
+class Start(Call[bool], Generic[J]):
+    """Begin with this job.
+
+    As a *call* to a named actor it is answered True when the job is stored: from then on it will be done. False: the
+    actor has another job at hand, and nothing was stored.
+    """
 
     job: J
 
@@ -70,16 +67,32 @@ class Work(Generic[J]):
     """Ends the work: in its block the effect is stored, in the same transaction where the engine has one."""
     boundary: Callable[[], Awaitable[None]]
     """Awaited between two steps; cancels the computation when it is to go on elsewhere."""
+    closing: trio.Event
+    """Set when it is to go on elsewhere."""
 
 
 class CheckpointedActor(Actor, Generic[J, R]):
-    """An actor whose progress survives it. Subclass it and write either `run`, or `init` and `handle_message`.
+    """An actor whose progress survives it. Subclass it and write either `run`, or `handle_message` (and `init`).
 
-    It is not started as it is: `CheckpointedJobs` makes one for each job of a queue, `NamedCheckpointedActor` makes it a child
-    with a durable name.
+    ::
+
+        class Analysis(CheckpointedActor[Package, Report]):
+            async def run(self, job: Package, steps: Steps) -> Report:
+                text = await steps("read", read, job.path)          # on resume the saved result; nothing runs again
+                return await steps.process("measure", measure, text)   # CPU work in a worker process
+
+    It is not started as it is: `CheckpointedJobs` makes one for each job of a queue; `NamedCheckpointedActor`, its
+    subclass, is a child of its own with a durable name.
+
+    With messages, `handle_message` gets `Start` when nothing was saved, and `Resume` otherwise. It does one step, saves
+    it (``await self.checkpoint.save("parsed", tree)``) and sends itself the next
+    (``self.send_self(Resume("parsed"))``). After the last it stores the effect in ``async with self.commit() as tx:``
+    and calls ``self.committed()``. Between two messages is a boundary, at which a draining service takes the
+    computation back.
 
     Attributes:
-        checkpoint: the steps saved so far, from `init` on.
+        work: what it works on; set before `init`.
+        processes: the worker processes for `Steps.process`, if there are any.
     """
 
     work: Work[J]
@@ -87,21 +100,31 @@ class CheckpointedActor(Actor, Generic[J, R]):
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The steps saved so far, and where to save the next."""
+        """The steps saved so far, and where to save the next; from `init` on."""
         return self.work.checkpoint
+
+    @property
+    def job(self) -> J:
+        """The job at hand; from `init` on.
+
+        Raises:
+            LookupError: there is none (which cannot be for a queue's job).
+        """
+        if self.work.job is None:
+            raise LookupError(f"{self.context.path} has no job at hand")
+        return self.work.job
 
     async def init(self) -> None:
         """Send this actor itself the message that goes on from the checkpoint, or begins with the job at hand."""
         saved = self.checkpoint.latest()
         if saved is not None:
-            self.context.emit(
-                Resumed(
-                    path=self.context.path,
-                    key=self.checkpoint.key,
-                    epoch=self.checkpoint.lease.token.epoch,
-                    steps=len(self.checkpoint.saved),
-                    last=saved.step,
-                )
+            tell(
+                self.context,
+                Resumed,
+                key=self.checkpoint.key,
+                epoch=self.checkpoint.lease.token.epoch,
+                steps=len(self.checkpoint.saved),
+                last=saved.step,
             )
             self.send_self(Resume(saved.step, saved.occurrence))
         elif self.work.job is not None:
@@ -109,181 +132,53 @@ class CheckpointedActor(Actor, Generic[J, R]):
 
     async def handle_message(self, message: object) -> None:
         """Compute: `Start` and `Resume` differ in nothing but what the checkpoint holds by then."""
-        match message:
-            case Start(job):
-                await self.compute(job)
-            case Resume():
-                await self.compute(self.resumed_job())
-            case _:
-                raise TypeError(f"{type(self).__name__} takes Start and Resume messages, not {message!r}")
-
-    def resumed_job(self) -> J:
-        """The job that is gone on with. A named actor finds it in its checkpoint."""
-        if self.work.job is None:
-            raise LookupError(f"checkpoint {self.checkpoint.key!r} holds steps but no job")
-        return self.work.job
+        if not isinstance(message, Start | Resume):
+            raise TypeError(f"{type(self).__name__} takes Start and Resume messages, not {message!r}")
+        await self.compute(self.job)
 
     async def compute(self, job: J) -> None:
         """Run the steps that are left, then commit the result and end the work."""
         steps = Steps(self.checkpoint, self.context, boundary=self.work.boundary, processes=self.processes)
         result = await self.run(job, steps)
-        async with self.work.commit() as tx:
+        async with self.commit() as tx:
             await self.finish(job, result, tx)
         self.committed()
+
+    def commit(self) -> AbstractAsyncContextManager[Transaction | None]:
+        """``async with self.commit() as tx:`` - end the work, and store its effect.
+
+        What is stored through `tx` happens exactly once: with it the job is acknowledged and the checkpoint deleted.
+        `tx` is None where queue and checkpoints do not share a database with transactions. Then that is done after the
+        block, the effect may happen again after a crash, and it needs the job's id as a dedup id.
+
+        Raises:
+            LeaseLost: somebody else has this work by now; nothing was stored.
+            StoreError: nothing was stored, unless `tx` is None.
+        """
+        return self.work.commit()
 
     def committed(self) -> None:
         """The work is done and stored: end."""
         self.stop()
 
     async def run(self, job: J, steps: Steps) -> R:
-        """Compute the result of ``job`` in named steps. Called again after an interruption; finished steps do not run again."""
-        raise NotImplementedError(f"{type(self).__name__} must define run(job, steps), or init and handle_message")
+        """Compute the result of `job` in named steps.
+
+        Called again after an interruption; then the saved steps do not run again.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define run(job, steps), or handle_message")
 
     async def finish(self, job: J, result: R, tx: Transaction | None) -> None:
-        """Store the result. Does nothing by default.
-
-        ``tx`` is the transaction in which the job is acknowledged and its checkpoint deleted: what is stored through it happens
-        exactly once. It is None where queue and checkpoints do not share a database with transactions: then this may happen
-        again after a crash, and the effect needs the job's id as a dedup id.
-        """
-
-
-class CheckpointedJobs(QueueConsumer[J]):
-    """Computes the jobs of a queue by checkpointed actors: each job is one computation, fenced by the job's own lease.
-
-    For each claimed job a fresh actor is made. When it crashes, the job is tried again later, here or elsewhere, from its last
-    step. When the service drains, each goes on to its next step boundary and is given back there.
-
-    Args:
-        queue: where the jobs come from.
-        checkpoints: where their steps are saved. In the queue's own engine, the result, the acknowledgement and the
-            deletion of the checkpoint are one transaction.
-        actor: makes the actor of one job; usually the class.
-        processes: for ``steps.process``.
-        concurrency: how many jobs are computed at once.
-    """
-
-    def __init__(
-        self,
-        queue: Queue[J],
-        checkpoints: Checkpoints,
-        actor: Callable[[], CheckpointedActor[J, Any]],
-        *,
-        processes: WorkerProcesses | None = None,
-        concurrency: int = 1,
-        **options: Any,
-    ) -> None:
-        """The other options are those of `QueueConsumer`."""
-        super().__init__(queue, concurrency=concurrency, **options)
-        self._checkpoints = checkpoints
-        self._actor = actor
-        self._processes = processes
-
-    async def handle_job(self, job: Job[J]) -> Outcome | None:
-        """Run one actor to its end."""
-        checkpoint = await self._checkpoints.open(f"{job.queue}/{job.id}", job.lease)
-
-        @asynccontextmanager
-        async def commit() -> AsyncGenerator[Transaction | None]:
-            if self._checkpoints.engine is self.queue.engine and self.queue.engine.capabilities.transactions:
-                async with self.commit(job) as tx:
-                    yield tx
-                    await checkpoint.clear(tx=tx)
-            else:  # effect, then ack, then delete the checkpoint: a crash in between repeats, and never loses
-                yield None
-                await self.acknowledge(job)
-                await checkpoint.clear()
-
-        async def boundary() -> None:
-            if self.intake.closed:
-                self.hand_back(job, "a step boundary was reached while draining")
-            await trio.lowlevel.checkpoint()
-
-        actor = self._actor()
-        actor.work = Work(checkpoint=checkpoint, job=job.payload, commit=commit, boundary=boundary)
-        actor.processes = self._processes
-        await host(self.context, child(lambda: actor, id=job.id, shutdown=RELEASE_TIME / 2))
-        return None
-
-
-class NamedCheckpointedActor(CheckpointedActor[J, R], LeaseHeldActor):
-    """A checkpointed actor with a durable name, as a child of its own; where the name is leased it works on one job at a time.
-
-    ::
-
-        child(lambda: Nightly(checkpoints, "nightly", Batch), name="nightly")
-        await call("nightly", Start(Batch(day=1)))      # answered when the job is stored: from then on it will be done
-
-    Args:
-        checkpoints: where the job and its steps are saved.
-        durable_name: the name whose lease it works under, and the checkpoint's key.
-        job_type: as what a stored job is read back; a type of one of the checkpoints' topics may have versions.
-        processes: for ``steps.process``.
-    """
-
-    def __init__(
-        self,
-        checkpoints: Checkpoints,
-        durable_name: str,
-        job_type: type[J],
-        *,
-        processes: WorkerProcesses | None = None,
-    ) -> None:
-        """Nothing is acquired before the child is started."""
-        super().__init__(checkpoints.engine, durable_name)
-        self.processes = processes
-        self._checkpoints = checkpoints
-        self._job_type = job_type
+        """Store the result: what `run` ends with, in the block of `commit`. Does nothing by default."""
 
     async def _prepare(self) -> None:
-        checkpoint = await self._checkpoints.open(self.durable_name, self.lease)
-
-        @asynccontextmanager
-        async def commit() -> AsyncGenerator[Transaction | None]:
-            if self._checkpoints.engine.capabilities.transactions:
-                async with self._checkpoints.engine.transaction() as tx:
-                    yield tx
-                    await checkpoint.clear(tx=tx)
-            else:
-                yield None
-                await checkpoint.clear()
-
-        async def boundary() -> None:
-            if self.intake.closed:
-                self._seat.hand_back("a step boundary was reached while draining")
-            await trio.lowlevel.checkpoint()
-
-        self.work = Work(checkpoint=checkpoint, job=None, commit=commit, boundary=boundary)
         await super()._prepare()
-        self.nursery.start_soon(self._stop_when_idle)
+        self.nursery.start_soon(self._leave_between_messages)
 
-    async def _stop_when_idle(self) -> None:
-        """When the intake closes, end between two messages: in its turn the actor is at work on none."""
-        await self.intake.end.wait()
-
-        async def end() -> None:
-            self.stop()
-
-        await self.in_turn(end)
-
-    async def handle_call(self, request: object) -> object:
-        """Accept a job: `Start` is answered when it is stored."""
-        if not isinstance(request, Start):
-            raise TypeError(f"{type(self).__name__} takes Start calls, not {request!r}")
-        await self.checkpoint.save(ACCEPTED, request.job)
-        self.send_self(Resume(ACCEPTED))
-        return None
-
-    async def handle_message(self, message: object) -> None:
-        """`Start` without an answer, and `Resume`."""
-        if isinstance(message, Start):
-            await self.checkpoint.save(ACCEPTED, message.job)
-        await super().handle_message(message)
-
-    def resumed_job(self) -> J:
-        """The job that was accepted."""
-        job: J = self.checkpoint.load(ACCEPTED, self._job_type)
-        return job
-
-    def committed(self) -> None:
-        """The job is done and stored: wait for the next."""
+    async def _leave_between_messages(self) -> None:
+        """When the intake closes: what is in no step is at a boundary."""
+        await self.work.closing.wait()
+        try:
+            await self.in_turn(self.work.boundary)
+        except NotAlive:
+            pass  # it is ending already

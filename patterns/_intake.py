@@ -1,18 +1,22 @@
 """When a child stops taking work, and how long what it has taken may still last.
 
-Every pattern takes work from outside and must stop doing so at one moment: when the service begins to drain, or when the
-supervisor asks this child to stop, whichever comes first. Waiting for work is then cancelled; *holding* work never is. Keeping the two
-apart in one place is what makes a drain neither lose nor repeat anything.
+Every pattern takes work from outside and must stop doing so at one moment: when the service begins to drain, or when
+the supervisor asks this child to stop, whichever comes first. Waiting for work is then cancelled; *holding* work
+never is. It may go on until a second moment, a little before the deadline in force, at which it is cancelled and
+given back. Keeping the two apart in one place is what makes a drain neither lose nor repeat anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import trio
 
-from otp import ChildContext
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from otp import ChildContext
 
 RELEASE_TIME = 0.5
 """Seconds kept back at the end of a drain for giving work back to the store (half of what is left, if that is less)."""
@@ -21,59 +25,84 @@ RELEASE_TIME = 0.5
 class Intake:
     """Open until the child shall take no more work.
 
-    Run `watch` in the child's nursery. Wrap every wait for work in `waiting`.
+    Run `watch` in the child's nursery. Wrap every wait for work in `waiting`, and every wait for work to end in
+    `finishing`.
+
+    Attributes:
+        end: set when the intake closes.
+        over: set when work that is still going on is to be given back.
     """
 
     def __init__(self, context: ChildContext) -> None:
-        """Watch the drain and the stop of the child that ``context`` belongs to."""
+        """Watch the drain and the stop of the child that `context` belongs to."""
         self._context = context
-        self._waits: set[trio.CancelScope] = set()
-        self._timers: set[trio.CancelScope] = set()
         self.end = trio.Event()
-        """Set, by `watch`, when the intake closes."""
+        self.over = trio.Event()
+        self._waiting: set[trio.CancelScope] = set()
+        self._finishing: set[trio.CancelScope] = set()
 
     @property
     def closed(self) -> bool:
         """Whether to take no more work. Never goes back to False."""
-        return self.end.is_set() or self._context.draining.is_set() or self._context.stopping.is_set()
+        return self._context.draining.is_set() or self._context.stopping.is_set()
 
     async def watch(self) -> None:
-        """Close as soon as the service drains or this child is asked to stop; run it until the child ends."""
+        """Say when the two moments have come. Returns after the second."""
+        await self._closing()
+        _come(self.end, self._waiting)
+        with trio.move_on_at(self._hand_back_at()):
+            # A drain that is cut short goes on as the ordered stop: look at the deadlines again then.
+            await self._context.stopping.wait()
+            await trio.sleep_until(self._hand_back_at())
+        _come(self.over, self._finishing)
+
+    async def _closing(self) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._close_after, self._context.draining)
-            nursery.start_soon(self._close_after, self._context.stopping)
 
-    async def _close_after(self, event: trio.Event) -> None:
-        await event.wait()
-        self.end.set()
-        for scope in self._waits:
-            scope.cancel(reason="no more intake")
-        for timer in self._timers:  # a stop may come in the middle of a drain, and be the shorter
-            timer.deadline = min(timer.deadline, self._hand_back_at())
+            async def first(event: trio.Event) -> None:
+                await event.wait()
+                nursery.cancel_scope.cancel(reason="no more intake")
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Wait for work inside; left quietly, by cancellation, when the intake closes."""
-        with trio.CancelScope() as scope:
-            if self.closed:
-                scope.cancel(reason="no more intake")
-            self._waits.add(scope)
-            try:
-                yield
-            finally:
-                self._waits.discard(scope)
-
-    async def wait_hand_back(self) -> None:
-        """Return when work that is still running is to be cancelled and given back: a little before the deadline in force."""
-        await self.end.wait()
-        with trio.CancelScope(deadline=self._hand_back_at()) as timer:
-            self._timers.add(timer)
-            try:
-                await trio.sleep_forever()
-            finally:
-                self._timers.discard(timer)
+            nursery.start_soon(first, self._context.draining)
+            nursery.start_soon(first, self._context.stopping)
 
     def _hand_back_at(self) -> float:
         deadline = min(self._context.drain_deadline, self._context.stop_deadline)
-        now = trio.current_time()
-        return deadline - min(RELEASE_TIME, max(0.0, deadline - now) / 2)
+        return deadline - min(RELEASE_TIME, max(0.0, deadline - trio.current_time()) / 2)
+
+    @contextmanager
+    def waiting(self) -> Generator[None]:
+        """Wait for work inside; left quietly, by cancellation, when the intake closes."""
+        with _until(self._waiting, come=self.closed):
+            yield
+
+    @contextmanager
+    def finishing(self) -> Generator[None]:
+        """Wait for work to end inside; left quietly, by cancellation, when it is to be given back."""
+        with _until(self._finishing, come=self.over.is_set()):
+            yield
+
+    async def stopped(self) -> None:
+        """Return when the child is asked to stop, for one that has nothing left to do in a drain.
+
+        Were it to end before, its supervisor would take that for an end to be put right, and start it again and again.
+        """
+        await self._context.stopping.wait()
+
+
+@contextmanager
+def _until(scopes: set[trio.CancelScope], *, come: bool) -> Generator[None]:
+    with trio.CancelScope() as scope:
+        if come:
+            scope.cancel(reason="no more intake")
+        scopes.add(scope)
+        try:
+            yield
+        finally:
+            scopes.discard(scope)
+
+
+def _come(event: trio.Event, scopes: set[trio.CancelScope]) -> None:
+    event.set()
+    for scope in scopes:
+        scope.cancel(reason="no more intake")

@@ -1,42 +1,51 @@
 """What a pattern does while its store cannot be reached: wait, say so, and try again.
 
-An outage is nobody's bug: it must not burn restart intensity and take the tree down (Oban 2.23 and emqx learnt this from their
-users). So the patterns catch `StoreUnavailable`, switch their readiness off, and retry with backoff until the store is back.
+An outage is nobody's bug: it must not burn restart intensity and take the tree down. So the patterns catch
+`StoreUnavailable`, switch their readiness off, and try again until the store is back.
 """
 
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
 import trio
 
-from otp import Backoff, ChildContext
-from otp.engines import StoreError
-
 from ._events import StoreOutage
+from ._tell import tell
 
-BACKOFF = Backoff(initial=0.1, cap=5.0)
+if TYPE_CHECKING:
+    from otp import ChildContext
+    from otp.engines import StoreError
+
+SHORTEST = 0.1
+LONGEST = 5.0
 
 
 class Outage:
-    """Counts the failures in a row of one child's store, and paces the retries."""
+    """The outages of the store of one child, whoever of its tasks notices them.
 
-    def __init__(self, context: ChildContext, rng: random.Random | None = None) -> None:
-        """Speak for the child of ``context``; ``rng`` is the source of the jitter."""
+    The pause between two tries is as long as the outage has lasted, within bounds: so it doubles, and however many
+    tasks try, none waits for longer than the outage itself.
+    """
+
+    def __init__(self, context: ChildContext) -> None:
+        """Speak for the child of `context`."""
         self._context = context
-        self._rng = rng or random.Random()
-        self._failures = 0
+        self._since: float | None = None
 
     async def wait(self, error: StoreError) -> None:
-        """Note a failure and sleep until the next try is due."""
-        self._failures += 1
-        delay = BACKOFF.delay(self._failures, self._rng)
+        """Note a failure, and sleep until the next try is due."""
+        now = trio.current_time()
+        if self._since is None:
+            self._since = now
+        pause = min(LONGEST, max(SHORTEST, now - self._since)) * random.uniform(0.8, 1.0)
         self._context.condition("store", ok=False, detail=str(error))
-        self._context.emit(StoreOutage(path=self._context.path, error=str(error), retry_in=delay))
-        await trio.sleep(delay)
+        tell(self._context, StoreOutage, error=str(error), retry_in=pause)
+        await trio.sleep(pause)
 
     def over(self) -> None:
-        """Note a success: ready again."""
-        if self._failures:
-            self._failures = 0
+        """Note that the store has answered: ready again."""
+        if self._since is not None:
+            self._since = None
             self._context.condition("store", ok=True)
