@@ -64,18 +64,20 @@ async def host(
     Raises:
         Exception: what the guest crashed with, with its traceback.
     """
-    async with trio.open_nursery() as nursery:
-        house = _House(context, nursery)
-        host_life = life_of(context)
-        guest = Life(spec, host_life.incarnation, house, context.runtime)
+    host_life = life_of(context)
+    try:
+        async with trio.open_nursery() as nursery:
+            house = _House(context, nursery)
+            guest = Life(spec, host_life.incarnation, house, context.runtime)
+            if lend_mailbox:
+                host_life.ref.forward_to(guest.box)
+            if stop is not None:
+                nursery.start_soon(_ask_to_stop_after, stop, guest)
+            # A task of its own: the current context is a context variable, and the host's must stay the host's.
+            nursery.start_soon(run_child, guest)
+    finally:
         if lend_mailbox:
-            host_life.ref.forward_to(guest.box)
-        if stop is not None:
-            nursery.start_soon(_ask_to_stop_after, stop, guest)
-        # A task of its own: the current context is a context variable, and the host's must stay the host's.
-        nursery.start_soon(run_child, guest)
-    if lend_mailbox:
-        host_life.ref.forward_to(host_life.box)
+            host_life.ref.forward_to(host_life.box)
     match house.outcome:
         case Crashed(exception):
             raise exception
