@@ -164,38 +164,38 @@ class Actor(Behaviour):
         life.box.open(life.spec.mailbox)
         life.box.owner = current_task()
         life.on_stop = self._wind_down
+        ending: ExitReason = Killed()
+        # One function, however long: an idle actor is the frames that it waits in, and there are many of them.
         try:
-            await self._live(life)
+            await self._prepare()
+            if life.early is not None:
+                life.box.put_front(life.early)
+                life.early = None
+            life.started()
+            try:
+                ending = await self._receive(life)
+            except Stop as stop:
+                ending = stop.exit_reason()
+                raise
+            except trio.Cancelled:
+                ending = Killed() if life.failure is None else Crashed(life.failure)
+                raise
+            except BaseException as error:
+                ending = Crashed(unwrap(error))
+                raise
+            finally:
+                life.close_mailbox(ending)  # first of all: callers learn at once, not after the cleanup
+                with context.cleanup():
+                    try:
+                        if life.helpers is not None:
+                            await life.helpers.cancel()
+                    finally:  # also when there is no time left, not even for the helpers
+                        await self.terminate(ending)
         finally:
             if life.helpers is not None:
                 # Whoever hears that the actor has ended may rely on it: nothing of it runs any more.
                 with trio.CancelScope(shield=True):
                     await life.helpers.cancel()
-
-    async def _live(self, life: Life) -> None:
-        await self._prepare()
-        if life.early is not None:
-            life.box.put_front(life.early)
-            life.early = None
-        life.started()
-        ending: ExitReason = Killed()
-        try:
-            ending = await self._receive(life)
-        except Stop as stop:
-            ending = stop.exit_reason()
-            raise
-        except trio.Cancelled:
-            ending = Killed() if life.failure is None else Crashed(life.failure)
-            raise
-        except BaseException as error:
-            ending = Crashed(unwrap(error))
-            raise
-        finally:
-            life.close_mailbox(ending)  # first of all: callers learn at once, not after the cleanup
-            with self.context.cleanup():
-                if life.helpers is not None:
-                    await life.helpers.cancel()
-                await self.terminate(ending)
         if isinstance(ending, Crashed):
             raise ending.exception
         life.exit_reason = ending
@@ -213,7 +213,6 @@ class Actor(Behaviour):
             if box.queue:
                 await checkpoint()
             else:
-                # Box.park() written out: an idle actor is the frames it waits in, and there are many.
                 box.parked = box.owner
                 await wait_task_rescheduled(box.unpark)
             queue = box.queue

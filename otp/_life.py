@@ -140,7 +140,8 @@ class Life:
         now = trio.current_time()
         if shutdown != "infinity":
             self.stop_deadline = now + (0.0 if shutdown == "brutal" else shutdown)
-        if not self.spec.is_supervisor:
+        is_supervisor = self.spec.is_supervisor or self.supervisor is not None
+        if not is_supervisor:
             # What a whole shutdown may take goes before what one child may: who comes late has less, or nothing.
             self.stop_deadline = min(self.stop_deadline, max(now, self.runtime.stop_by))
         if self.stopping is not None:
@@ -148,7 +149,7 @@ class Life:
         if self.cleanup is not None:
             self.cleanup.deadline = min(self.cleanup.deadline, self.stop_deadline)
         # A half-done init is not worth waiting for; but a supervisor that is starting stops in order what is there.
-        ready = self.up or self.spec.is_supervisor
+        ready = self.up or is_supervisor
         if ready and self.winds_down and shutdown != "brutal":
             self.scope.deadline = self.stop_deadline
             if self.on_stop is not None:

@@ -186,9 +186,10 @@ class Runtime:
                 self.on_interrupt()
 
     def make(self, spec: ChildSpec) -> object:
-        """What the child is, made anew for this incarnation; a supervisor's spec becomes the task that runs it."""
-        if isinstance(spec.start, Supervisor):
+        """What the child is, made anew for this incarnation; a supervisor as a value becomes the task that runs it."""
+        made = spec.start if isinstance(spec.start, Supervisor) else spec.start()
+        if isinstance(made, Supervisor):
             from ._supervisor import SupervisorTask
 
-            return SupervisorTask(spec.start)
-        return spec.start()
+            return SupervisorTask(made)
+        return made

@@ -274,12 +274,12 @@ async def test_exit_callbacks_run_once_last_one_first():
     log = []
     runtime.at_exit(lambda: log.append("first"))
     forget = runtime.at_exit(lambda: log.append("forgotten"))
-    runtime.at_exit(lambda: [][0])
+    runtime.at_exit(lambda: next(iter([])))
     runtime.at_exit(lambda: log.append("last"))
     forget()
     forget()
     (error,) = runtime.run_exit_callbacks()
-    assert isinstance(error, IndexError)
+    assert isinstance(error, StopIteration)
     assert runtime.run_exit_callbacks() == []
     assert log == ["last", "first"]
 

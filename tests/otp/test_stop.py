@@ -331,6 +331,18 @@ async def test_a_supervisor_that_is_still_starting_stops_in_order():
     assert journal.take() == ["+a", "+b", "-b shutdown", "-a shutdown"]
 
 
+async def test_a_factory_may_return_a_supervisor_which_stops_in_order_too():
+    journal = Journal()
+
+    def make():
+        return Supervisor([child(journal.actor(i, terminate=sleeps(3)), id=i) for i in "ab"])
+
+    async with no_task_left(), open_supervisor(Supervisor([child(make, shutdown="infinity")])) as supervisor:
+        assert [info.id for info in supervisor.supervisor("make").which_children()] == ["a", "b"]
+        journal.take()
+    assert journal.take() == ["-b shutdown", "-a shutdown"]
+
+
 async def test_a_shutdown_time_for_a_supervisor_may_cut_its_own_stop_short():
     slow = [child(lambda: stubborn(3), id=f"slow{i}", shutdown=10.0) for i in range(5)]
     runtime = Runtime()
