@@ -6,6 +6,7 @@ limited; the price of a claim depends on how much it takes, not on how much is q
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from otp.engines import Token
@@ -85,8 +86,8 @@ WHERE queue = ?1 AND state = 'aside' ORDER BY aside_at LIMIT 1"""
 TAKE = f"""
 UPDATE hf_job SET state = 'running', owner = ?2, epoch = epoch + 1, until = ?3, attempts = attempts + ?4,
     started = ?4, aside_at = NULL
-WHERE seq = ?1
-RETURNING id, epoch, attempts, releases, priority, created_at, last_error, {ENVELOPE}"""
+WHERE seq IN (SELECT value FROM json_each(?1))
+RETURNING priority, due_at, seq, id, epoch, attempts, releases, priority, created_at, last_error, {ENVELOPE}"""
 
 LOWEST = -1_000_000
 
@@ -109,21 +110,22 @@ def claim(
     if aside:
         buried += _bury_old_aside(c, queue, now, policy)
     chosen, set_aside = _choose(c, queue, now, limit, policy, aside=aside)
-    jobs: list[ClaimedJob] = []
-    for seq in chosen:
-        row = rows(c, TAKE, (seq, owner, now + lease, int(start)))[0]
-        jobs.append(
-            ClaimedJob(
-                token=Token(kind=kind, key=row[0], owner=owner, epoch=row[1]),
-                attempts=row[2],
-                started=start,
-                releases=row[3],
-                priority=row[4],
-                enqueued_at=row[5],
-                last_error=row[6],
-                envelope=envelope_from(row[7:]),
-            )
+    jobs = [
+        ClaimedJob(
+            token=Token(kind=kind, key=key, owner=owner, epoch=epoch),
+            attempts=attempts,
+            started=start,
+            releases=releases,
+            priority=priority,
+            enqueued_at=created_at,
+            last_error=last_error,
+            envelope=envelope_from(envelope),
         )
+        # The order of RETURNING is nobody's promise.
+        for _, _, _, key, epoch, attempts, releases, priority, created_at, last_error, *envelope in sorted(
+            rows(c, TAKE, (json.dumps(chosen), owner, now + lease, int(start))) if chosen else ()
+        )
+    ]
     return Claimed(jobs=jobs, rescued=rescued, buried=buried, set_aside=set_aside)
 
 
