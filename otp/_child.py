@@ -255,26 +255,26 @@ async def _live(life: Life) -> ExitReason:
         life.runtime.registry.register(spec.name, life.ref)
     if life.stop_asked:
         return Shutdown()
+    made = life.runtime.make(spec)
+    if not inspect.iscoroutine(made):
+        life.winds_down = True
+        if spec.init_timeout != math.inf:
+            life.scope.deadline = trio.current_time() + spec.init_timeout
     with life.scope:
-        made = life.runtime.make(spec)
-        if inspect.iscoroutine(made):
+        if isinstance(made, Behaviour):
+            await made.serve(ChildContext(life))
+        elif inspect.iscoroutine(made):
             life.started()
             await made
+        elif isinstance(made, AbstractAsyncContextManager):
+            async with made:
+                life.started()
+                await ChildContext(life).stopping.wait()
         else:
-            life.winds_down = True
-            if spec.init_timeout != math.inf:
-                life.scope.deadline = trio.current_time() + spec.init_timeout
-            if isinstance(made, Behaviour):
-                await made.serve(ChildContext(life))
-            elif isinstance(made, AbstractAsyncContextManager):
-                async with made:
-                    life.started()
-                    await ChildContext(life).stopping.wait()
-            else:
-                raise TypeError(
-                    f"the start of child {life.path!r} returned {made!r}; allowed are a coroutine, a Behaviour "
-                    f"such as an Actor, an async context manager, or a Supervisor"
-                )
+            raise TypeError(
+                f"the start of child {life.path!r} returned {made!r}; allowed are a coroutine, a Behaviour "
+                f"such as an Actor, an async context manager, or a Supervisor"
+            )
     return _reason(life)
 
 

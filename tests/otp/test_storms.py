@@ -1,6 +1,7 @@
 """Random trees in random trouble, in virtual time, under trio's own random scheduling: what must always hold."""
 
 from random import Random
+from typing import Any
 
 import pytest
 import trio
@@ -28,6 +29,8 @@ pytestmark = virtual_time
 
 class Storm:
     """Makes trees whose actors fail at random, and counts that every init that was done got its terminate."""
+
+    nursery: trio.Nursery
 
     def __init__(self, seed):
         self.random = Random(seed)
@@ -91,10 +94,10 @@ class Storm:
         random = self.random
         specs = []
         for i in range(random.randint(1, 5)):
-            start = self.actor if random.random() < 0.8 else self.task
+            start: Any = self.actor if random.random() < 0.8 else self.task
             if depth and random.random() < 0.4:
                 start = self.tree(depth - 1)
-            shutdown = random.choice(["brutal", "infinity", 0.5, 5.0, None])
+            shutdown: Any = random.choice(["brutal", "infinity", 0.5, 5.0, None])
             specs.append(
                 child(
                     start,
@@ -105,7 +108,7 @@ class Storm:
                     mailbox=random.choice([3, 100]),
                 )
             )
-        strategy = random.choice(["one_for_one", "one_for_all", "rest_for_one"])
+        strategy: Any = random.choice(["one_for_one", "one_for_all", "rest_for_one"])
         return Supervisor(specs, strategy=strategy, intensity=random.choice([0, 3, 50]), period=5.0)
 
     async def pester(self, supervisor):
