@@ -53,6 +53,7 @@ class Rules:
         self.replies: dict[Request, type] = {}
         self.retries: list[tuple[int, float]] = []  # generation, longest delay
         self.orders: set[tuple[str, str]] = set()
+        self.started = False
 
     # -- what happens
 
@@ -279,6 +280,7 @@ class Rules:
         """Work out what the core must order now."""
         if self.phase == "booting" and self.coming_up is None and not self.missing:
             self.phase = "up"
+            self.started = True
             for id_, now, spec in self.early:
                 same = self.children.get(id_) is spec
                 if same and self.phase == "up" and id_ in self.failed - self.missing:

@@ -62,6 +62,19 @@ def test_what_fails_during_the_boot_is_restarted_after_it():
     assert sim.core.restarts(sim.now) == 1
 
 
+def test_the_boot_goes_on_in_order_before_what_failed_meanwhile_is_restarted():
+    sim = Simulation("a b c", intensity=1)
+    sim.slow_start = {"b", "c"}
+    sim.boot()
+    sim.end("a")
+    sim.took()
+    sim.come_up("b")
+    assert sim.took() == ["start c"]
+    sim.come_up("c")
+    assert sim.started
+    assert sim.took() == ["start a"]
+
+
 def test_a_failed_start_during_the_boot_rolls_back_whatever_ended_before():
     sim = Simulation("a b c")
     sim.slow_start = {"c"}
