@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from examples.rolling_deploy.analysis import step_names
 from examples.rolling_deploy.events import EventWriter, Kind
 from otp import current_context
 from patterns import (
@@ -89,7 +90,7 @@ class Recorder:
                     case JobLost():
                         emit(Kind.LEASE_LOST, **about, reason=event.reason)
             case Resumed():
-                emit(Kind.JOB_RESUMED, **self._step(event.key, event.epoch), after=event.last, steps=event.steps)
+                emit(Kind.JOB_RESUMED, step=_after(event.last), **self._step(event.key, event.epoch), saved=event.steps)
             case StepStarted():
                 emit(Kind.STEP_STARTED, step=event.step, **self._step(event.key, event.epoch))
             case StepSaved():
@@ -111,3 +112,9 @@ class Recorder:
         self._traps.passing("step-saved", job=name)
         if self._saved_here[job] == 2:
             self._traps.passing("step-saved-2", job=name)
+
+
+def _after(step: str) -> str:
+    """The step that comes next."""
+    names = step_names()
+    return names[min(names.index(step) + 1, len(names) - 1)]

@@ -282,7 +282,11 @@ class LiveView:
             f"{max(0.0, picture.now - picture.began):.0f} s",
         )
         bar = ProgressBar(total=max(1, picture.published), completed=picture.applied, width=60)
-        return Group(head, bar, self._pods(), self._jobs(), *(Text(line, style="dim") for line in picture.news))
+        # A bar ends without a line feed, so it takes a grid's row to itself.
+        progress = Table.grid()
+        progress.add_row(bar)
+        news = [Text(line, style="dim") for line in picture.news]
+        return Group(head, progress, Text(), self._pods(), Text(), self._jobs(), Text(), *news)
 
     def _pods(self) -> Table:
         table = Table("pod", "version", "state", "restarts", "", box=None, pad_edge=False, header_style="dim")
