@@ -33,11 +33,11 @@ class Budget:
     def plan(cls, begun: float, *, grace: float, settle: float) -> Self:
         """Divide `grace` seconds from `begun` on.
 
-        A tenth, and 1 s at most, to release; a quarter, and 5 s at most, to stop (a fifth of it for those who come
+        A fifth, and 1 s at most, to release; a quarter, and 5 s at most, to stop (a fifth of it for those who come
         late); the rest to settle and drain.
         """
         exit_by = begun + grace
-        stop_until = exit_by - min(_RELEASE_MOST, grace / 10)
+        stop_until = exit_by - min(_RELEASE_MOST, grace / 5)
         stop = min(_STOP_MOST, grace / 4)
         drain_until = stop_until - stop
         return cls(

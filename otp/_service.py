@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias
 import attrs
 import trio
 
+from ._budget import Budget
 from ._events import SupervisorDecided
 from ._last_resort import LastResort
 from ._probes import Answer, serve_probes
@@ -28,7 +29,6 @@ from ._unwrap import unwrap
 from ._watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from ._budget import Budget
     from ._spec import Supervisor
     from ._statistics import SupervisorStatistics
 
@@ -104,7 +104,8 @@ class _Service:
         self._app = app
         self._settings = settings
         self.runtime = Runtime()
-        self._patience = min(1.0, settings.grace / 10)
+        budget = Budget.plan(0.0, grace=settings.grace, settle=settings.settle)
+        self._patience = budget.exit_by - budget.stop_until
         self._resort = LastResort(self._release, patience=self._patience)
         self.stop_request = StopRequest(settings, self._resort)
         self._watchdog = Watchdog(
@@ -122,15 +123,16 @@ class _Service:
     async def run(self) -> int:
         """Serve until asked to stop, or until the tree fails; return the exit code."""
         try:
-            with self._watchdog, self.stop_request.told_to(self._hear):
-                async with trio.open_nursery() as nursery:
-                    if self._settings.probes is not None:
-                        address = await nursery.start(serve_probes, self._settings.probes, self)
-                        _logger.info("probes at http://%s/livez, /readyz and /startupz", address)
+            async with trio.open_nursery() as nursery:
+                if self._settings.probes is not None:
+                    address = await nursery.start(serve_probes, self._settings.probes, self)
+                    _logger.info("probes at http://%s/livez, /readyz and /startupz", address)
+                # Not before that: importing the HTTP server takes as long as a small stall.
+                with self._watchdog, self.stop_request.told_to(self._hear):
                     nursery.start_soon(self._wind_down)
                     nursery.start_soon(self._report)
                     code = await self._run_tree()
-                    nursery.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
         except Exception as error:
             # What the tree fails with is caught further in: this is the probes' address, or a defect of our own.
             _logger.error("the service could not run: %s", unwrap(error), exc_info=unwrap(error))  # noqa: TRY400

@@ -329,8 +329,8 @@ if __name__ == "__main__":
 def test_a_burning_worker_dies_with_a_parent_that_was_killed(burn, tmp_path):
     script, path = tmp_path / "script.py", tmp_path / "pid"
     script.write_text(PARENT)
-    root = Path(__file__).parents[2]
-    parent = subprocess.Popen([sys.executable, script, burn, path], env={**os.environ, "PYTHONPATH": str(root)})
+    path_of_ours = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
+    parent = subprocess.Popen([sys.executable, script, burn, path], env={**os.environ, "PYTHONPATH": path_of_ours})
     try:
         deadline = time.monotonic() + BOUND
         while not (path.exists() and path.read_text()):

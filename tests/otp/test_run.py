@@ -26,7 +26,7 @@ class Process:
             "HOLDFAST_STALL_LIMIT": "60",
             "HOLDFAST_WARN_AFTER": "0.2",
             **environ,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
         self.process = subprocess.Popen(
@@ -110,19 +110,19 @@ def test_while_it_drains_it_is_live_and_not_ready_and_a_second_signal_cuts_that_
 
 
 def test_a_stuck_child_does_not_keep_the_process_and_leases_are_released():
-    with Process("stuck", HOLDFAST_GRACE="2") as process:
+    with Process("stuck", HOLDFAST_GRACE="3") as process:
         process.wait_for("path app/announce")
         process.signal()
         code, out = process.end()
     assert code == 75
     assert "leases released" in out
-    assert "not stopped within the grace time of 2 s: the process exits now, with code 75" in out
+    assert "not stopped within the grace time of 3 s: the process exits now, with code 75" in out
     assert re.search(r"still stopping; these have not ended: .*app/stuck", out)
     assert process.seconds < 30
 
 
 def test_a_blocked_loop_does_not_keep_the_process_and_its_blocker_is_named():
-    with Process("blocker", HOLDFAST_GRACE="2") as process:
+    with Process("blocker", HOLDFAST_GRACE="3") as process:
         process.wait_for("path app/announce")
         process.signal()
         code, out = process.end()
@@ -163,19 +163,19 @@ def test_sys_exit_in_a_child_is_what_it_says():
 
 
 def test_a_thread_that_never_ends_does_not_keep_the_process():
-    with Process("thread", HOLDFAST_GRACE="1") as process:
+    with Process("thread", HOLDFAST_GRACE="3") as process:
         process.wait_for("path app/announce")
         process.signal()
         code, out = process.end()
     assert code == 0
     assert "stopped, exit code 0" in out
     assert "stopped, but the interpreter does not end; threads: MainThread, Thread-" in out
-    assert "not ended within the grace time of 1 s: the process exits now, with code 0" in out
+    assert "not ended within the grace time of 3 s: the process exits now, with code 0" in out
 
 
 def test_after_a_long_stall_it_says_for_a_while_that_it_is_not_live():
     with Process("stall", STALL="2", HOLDFAST_STALL_LIMIT="1.5") as process:
-        process.wait_for("the loop is blocked")
+        process.wait_for("by app/stall_for_a_while")
         status, body = process.probe("/livez")  # answered only when the stall is over
         assert status == 503
         assert "stalled" in body["reasons"][0]

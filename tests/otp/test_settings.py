@@ -79,8 +79,8 @@ def test_the_default_budget():
 
 def test_a_tiny_budget_still_has_every_phase():
     budget = Budget.plan(0.0, grace=0.5, settle=0.0)
-    assert budget.drain_until == pytest.approx(0.325)
-    assert budget.stop_until == pytest.approx(0.45)
+    assert budget.drain_until == pytest.approx(0.275)
+    assert budget.stop_until == pytest.approx(0.4)
 
 
 def test_a_second_signal_skips_to_the_stop():
