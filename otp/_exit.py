@@ -125,9 +125,7 @@ class GaveUp(OtpError):
     transient supervisor down without a word; this is a deliberate deviation.
     """
 
-    def __init__(
-        self, supervisor: str, child: str, intensity: int, period: float, reason: ExitReason
-    ) -> None:
+    def __init__(self, supervisor: str, child: str, intensity: int, period: float, reason: ExitReason) -> None:
         super().__init__(supervisor, child, intensity, period, reason)
         self.supervisor = supervisor
         self.child = child

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from . import _checks as checks
 
@@ -216,3 +217,10 @@ def check_startable(spec: ChildSpec, args: tuple[object, ...] = ()) -> None:
     except TypeError as error:
         given = f"with {args!r}" if args else "without arguments"
         raise TypeError(f"child {spec.id!r}: start cannot be called {given}: {error}") from None
+
+
+def instance_of(template: ChildSpec, number: int, args: tuple[object, ...]) -> ChildSpec:
+    """The spec of an instance, ``worker:1``, whose start calls the template's with ``args``."""
+    check_startable(template, args)
+    start = partial(template.start, *args) if args and callable(template.start) else template.start
+    return evolve(template, id=f"{template.id}:{number}", start=start)

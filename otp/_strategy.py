@@ -21,22 +21,20 @@ Where OTP is silent, because it knows no backoff:
 from __future__ import annotations
 
 from collections import deque
-from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, assert_never
-
-from attrs import evolve
+from typing import TYPE_CHECKING
 
 from . import _protocol as p  # pyright: ignore[reportPrivateUsage]  # private to otp
 from ._exit import Crashed, ExitReason, FailedToStart, GaveUp, Shutdown, is_normal_class
 from ._intensity import RestartWindow
 from ._roster import Roster, Slot
-from ._spec import ChildSpec, Supervisor, check_startable
+from ._spec import instance_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._errors import OtpError
+    from ._spec import Supervisor
 
 HISTORY = 50
 """How many decisions a core remembers."""
@@ -292,8 +290,6 @@ class SupervisorCore:
                 self._terminate(request)
             case p.RestartChild() | p.DeleteChild():
                 self._restart_or_delete(request)
-            case _:
-                assert_never(request)
 
     def _add(self, request: p.AddChild) -> None:
         present = self._roster.get(request.spec.id)
@@ -312,7 +308,7 @@ class SupervisorCore:
             return
         template = self.spec.children[0]
         try:
-            spec = _instance(template, self._instances + 1, request.args)
+            spec = instance_of(template, self._instances + 1, request.args)
         except TypeError as error:
             self._reply(request, error)
             return
@@ -455,12 +451,3 @@ class SupervisorCore:
         )
         self._history.append(decision)
         self._actions.append(p.Note(decision))
-
-
-def _instance(template: ChildSpec, number: int, args: tuple[object, ...]) -> ChildSpec:
-    check_startable(template, args)
-    spec = evolve(template, id=f"{template.id}:{number}")
-    if not args:
-        return spec
-    assert not isinstance(template.start, Supervisor)
-    return evolve(spec, start=partial(template.start, *args))
