@@ -23,7 +23,7 @@ _logger: Final = logging.getLogger("otp.service")
 
 
 class LastResort:
-    """A thread that waits, for nothing at first.
+    """A thread that waits, for nothing at first, and one that will speak for it.
 
     `at_exit`: called once before a forced exit, in a thread of its own; it says what is stuck and gives back what
         must not be kept. It gets `patience` seconds.
@@ -44,8 +44,16 @@ class LastResort:
         self._clock = clock
         # A SimpleQueue because its `put` may be called in a signal handler, whatever that has interrupted.
         self._orders: SimpleQueue[tuple[float, int, str] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._watch, name="holdfast last resort", daemon=True)
-        self._thread.start()
+        # In a thread of their own: even the log can block, on a full pipe or a lock that the stuck one holds. It is
+        # started now, since none can be while the interpreter is being taken down.
+        self._last_words: SimpleQueue[tuple[int, str] | None] = SimpleQueue()
+        self._said = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._watch, name="holdfast last resort", daemon=True),
+            threading.Thread(target=self._say_and_release, name="holdfast last words", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def exit_by(self, deadline: float, code: int, why: str) -> None:
         """Exit with `code` at `deadline` (on the monotonic clock); may be called again, and in a signal handler."""
@@ -54,6 +62,7 @@ class LastResort:
     def dismiss(self) -> None:
         """It is not needed any more."""
         self._orders.put(None)
+        self._last_words.put(None)
 
     def _watch(self) -> None:
         order: tuple[float, int, str] | None = (math.inf, 0, "")
@@ -66,17 +75,18 @@ class LastResort:
                 return
 
     def _force(self, code: int, why: str) -> None:
-        # In yet another thread: even the log can block, on a full pipe or a lock that the stuck one holds.
-        helper = threading.Thread(target=self._say_and_release, args=(code, why), daemon=True)
-        try:
-            helper.start()
-            helper.join(self._patience)
-        finally:  # it cannot be started while the interpreter is being taken down
-            self._leave(code)
+        self._last_words.put((code, why))
+        self._said.wait(self._patience)
+        self._leave(code)
 
-    def _say_and_release(self, code: int, why: str) -> None:
+    def _say_and_release(self) -> None:
+        words = self._last_words.get()
+        if words is None:
+            return
+        code, why = words
         try:
             self._at_exit()
         except Exception:
             _logger.exception("while exiting by force")
         _logger.critical("%s: the process exits now, with code %d", why, code)
+        self._said.set()

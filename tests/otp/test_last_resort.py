@@ -46,6 +46,7 @@ def test_is_dismissed():
     resort = LastResort(fake.at_exit, leave=fake.leave)
     resort.exit_by(time.monotonic() + 1000, 75, "never")
     resort.dismiss()
-    resort._thread.join(BOUND)
-    assert not resort._thread.is_alive()
+    for thread in resort._threads:
+        thread.join(BOUND)
+        assert not thread.is_alive()
     assert fake.calls == []
