@@ -90,9 +90,13 @@ class LeaseHeld(Behaviour):
         outage = Outage(self.context)
         pauses = 0
         while (lease := await self._stand_by(outage)) is not None:
+            if self.intake.closed:
+                await self._release(lease)
+                return
             led_since = trio.current_time()
             try:
-                await self._lead(lease)
+                with self.context.drains():  # a drain waits for the release, too
+                    await self._lead(lease)
             except StandBack:
                 pauses = 1 if trio.current_time() - led_since > PAUSES.reset_after else pauses + 1
                 with self.intake.waiting():
@@ -134,7 +138,7 @@ class LeaseHeld(Behaviour):
                 self._leading = nursery.cancel_scope
                 nursery.start_soon(self._hand_back_in_time, lease, ended)
                 try:
-                    with self.context.drains(), lease.guard():
+                    with lease.guard():
                         await self.lead(lease)
                     why = "stopped" if self.intake.closed else "done"
                 except Exception as error:  # noqa: BLE001  (raised below: the nursery would wrap it)
@@ -167,11 +171,15 @@ class LeaseHeld(Behaviour):
         if self._held is not lease:
             return
         self._held = None
+        self._tell(SteppedDown, epoch=lease.token.epoch, reason=why + await self._release(lease))
+
+    async def _release(self, lease: Lease) -> str:
+        """Give the lease back; what is to be added to the reason."""
         try:
             await self._names.release(lease)  # shielded and bounded by itself
         except StoreError as error:
-            why = f"{why}; not released, so it runs out: {error}"
-        self._tell(SteppedDown, epoch=lease.token.epoch, reason=why)
+            return f"; not released, so it runs out: {error}"
+        return ""
 
     def _tell(self, kind: type[LeaseEvent], **details: Any) -> None:
         tell(self.context, kind, name=self.durable_name, **details)
