@@ -100,6 +100,8 @@ class SupervisorRef:
         task = self._task.nested(id)
         if task is None:
             self.ref(id)
+            if self._known(id).is_supervisor:  # it has been started just now, and its task has yet to run
+                raise NotAlive(f"{self.path}/{id}")
             raise TypeError(f"{self.path}/{id} is not a supervisor")
         return task.ref
 
