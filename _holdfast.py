@@ -8,7 +8,6 @@ which the code of our `__init__` files is known.
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,7 +48,9 @@ def _shadowed(package: str, sibling: str) -> ImportError:
     if found is None:
         what = f"there is none: reinstall holdfast (it belongs into {home})"
     elif home in found.parents:
-        owners = sorted(set(importlib.metadata.packages_distributions().get(sibling, ())) - {"holdfast"})
+        from importlib.metadata import packages_distributions  # slow to import, and seldom needed
+
+        owners = sorted(set(packages_distributions().get(sibling, ())) - {"holdfast"})
         other = f" ({', '.join(owners)})" if owners else ""
         what = (
             f"another distribution{other} or a removed one has changed {found}: uninstall the other "

@@ -5,7 +5,7 @@ import json
 from tests.packaging.support import Python
 
 CORE = {"attr", "attrs", "idna", "outcome", "sniffio", "sortedcontainers", "trio"}
-EXTRAS = {"apsw", "hypercorn", "nats", "psycopg", "pytest", "redis", "rich", "trio_parallel", "yaml"}
+EXTRAS = {"apsw", "hypercorn", "nats", "psycopg", "pytest", "redis", "rich", "yaml"}
 
 LOADED = """
 import json, sys
