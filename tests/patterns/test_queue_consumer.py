@@ -524,7 +524,8 @@ async def test_ctrl_c_in_a_handler_gives_the_job_back(autojump_clock):
         async with pod(consumer(work, queues := []), store=store) as here:
             await queues[0].put(Task("a"))
             await trio.sleep(10)
-    assert here.events.one(JobReleased)
+    assert here.events.of(JobReleased)
+    assert not here.events.of(JobRetried)
 
 
 async def test_sys_exit_in_a_handler_counts(autojump_clock):
