@@ -133,7 +133,7 @@ class SupervisorCore:
             case p.ChildIgnored():
                 self._ignored(slot)
             case p.ChildFailedToStart() | p.ChildDown():
-                if slot.phase == "starting":
+                if slot.phase == "starting" and not slot.stoppers:
                     self._failed_to_start(slot, event.reason, event.now)
                 elif slot.phase == "running" and not slot.doomed:
                     self._ended_by_itself(slot, event.reason, event.now)
@@ -148,7 +148,7 @@ class SupervisorCore:
             self._answer_start(slot)
 
     def _ignored(self, slot: Slot) -> None:
-        if slot.phase == "stopping":
+        if slot.phase == "stopping" or slot.stoppers:
             self._ended_as_told(slot, Shutdown())
             return
         self._roster.ended(slot, Shutdown("ignored"))

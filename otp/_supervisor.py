@@ -40,11 +40,12 @@ STUCK_AFTER: Final = 5.0
 class _Waiting:
     """Somebody who waits for the reply to a request."""
 
-    __slots__ = ("answered", "reply")
+    __slots__ = ("answered", "ref", "reply")
 
     def __init__(self) -> None:
         self.answered = trio.Event()
         self.reply: p.Reply | None = None
+        self.ref: Ref | None = None
 
 
 @final
@@ -183,6 +184,8 @@ class SupervisorTask(Behaviour):
                 waiting = self._waiting.pop(action.request, None)
                 if waiting is not None:
                     waiting.reply = action
+                    # Now, and not when whoever waits runs again: by then the child may have ended, or be another one.
+                    waiting.ref = None if action.child is None else self.find(action.child.id)
                     waiting.answered.set()
             case p.Started():
                 self._life.started()
@@ -250,7 +253,7 @@ class SupervisorTask(Behaviour):
             raise p.SupervisorStopped(self.path)
         if reply.error is not None:
             raise reply.error
-        return None if reply.child is None else self.find(reply.child.id)
+        return waiting.ref
 
     def find(self, id_: str) -> Ref | None:
         """The ref of the child of that id, if it is alive."""

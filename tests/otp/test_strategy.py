@@ -10,6 +10,7 @@ from otp._protocol import (
     AlreadyPresent,
     AlreadyStarted,
     ChildDown,
+    ChildIgnored,
     ChildRestarting,
     ChildRunning,
     ChildUp,
@@ -205,6 +206,26 @@ def test_terminate_breaks_off_a_start_on_request():
     assert sim.ask(TerminateChild("a")).error is None
     assert isinstance(sim.replies[add].error, FailedToStart)
     assert sim.core.which() == []
+
+
+@pytest.mark.parametrize("how", ["fails", "is ignored"])
+def test_terminate_is_answered_when_the_start_ends_by_itself_before_the_turn_of_its_stop(how: str):
+    sim = Simulation("a b")
+    sim.slow_stop = {"a"}
+    sim.slow_start = {"b"}
+    sim.boot()
+    sim.come_up("b")
+    sim.send(TerminateChild("a"))
+    sim.end("b")
+    request = TerminateChild("b")
+    sim.send(request)
+    assert sim.statuses() == {"a": "stopping", "b": "starting"}
+    if how == "fails":
+        sim.fail_to_start("b")
+    else:
+        sim.send(ChildIgnored("b", sim.alive.pop("b")))
+    assert sim.replies[request].error is None
+    assert sim.statuses() == {"a": "stopping", "b": "stopped"}
 
 
 def test_terminate_takes_back_a_start_on_request_before_its_turn():

@@ -744,6 +744,16 @@ async def test_a_child_can_start_its_siblings():
         assert await supervisor.ref("first").call(start_sibling) == "app/sibling"
 
 
+async def test_start_child_returns_the_ref_also_of_a_child_that_ends_at_once():
+    async def at_once():
+        pass
+
+    async with open_supervisor(Supervisor([])) as supervisor:
+        ref = await supervisor.start_child(child(at_once, restart="temporary"))
+        assert ref is not None
+        assert not ref.alive
+
+
 async def test_a_child_that_asks_for_its_own_end_gets_it_when_its_time_is_over():
     async def end_me(actor):
         await actor.context.supervisor.terminate_child("suicidal")
