@@ -174,16 +174,11 @@ class Actor(Behaviour):
             life.started()
             try:
                 ending = await self._receive(life)
-            except Stop as stop:
-                ending = stop.exit_reason()
-                raise
-            except trio.Cancelled:
-                ending = Killed() if life.failure is None else Crashed(life.failure)
-                raise
             except BaseException as error:
-                ending = Crashed(unwrap(error))
+                ending = _ending(life, error)
                 raise
             finally:
+                life.answer_by = math.inf  # the caller of a call that was cut short knows
                 life.close_mailbox(ending)  # first of all: callers learn at once, not after the cleanup
                 with context.cleanup():
                     try:
@@ -257,3 +252,14 @@ class Actor(Behaviour):
         now = trio.current_time()
         life.scope.deadline = now + (life.stop_deadline - now) * WIND_DOWN
         life.box.stop_intake(Shutdown())
+
+
+def _ending(life: Life, raised: BaseException) -> ExitReason:
+    """What an actor ends with whose handler raised, or was cancelled."""
+    match unwrap(raised):
+        case trio.Cancelled():
+            return Killed() if life.failure is None else _ending(life, life.failure)
+        case Stop() as stop:
+            return stop.exit_reason()
+        case error:
+            return Crashed(error)

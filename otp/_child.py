@@ -225,19 +225,20 @@ async def run_child(life: Life) -> None:
     outcome: Outcome = Killed()
     try:
         outcome = await _live(life)
-    except trio.Cancelled:
-        # Not by our own scope, so the nursery itself goes down: the runtime collapses, let trio have it.
-        raise
-    except Ignore as ignore:
-        outcome = Crashed(ignore) if life.up else "ignored"
-    except Stop as stop:
-        outcome = stop.exit_reason()
-    except BaseException as error:  # noqa: BLE001  (this is the one place where a child's errors end)
-        error = unwrap(error)
-        outcome = Crashed(error)
-        if not isinstance(error, Exception):
-            # Ctrl-C or sys.exit hit whatever task was running: not this child's failure but the program's end.
-            runtime.interrupt(error)
+    except BaseException as raised:  # (this is the one place where a child's errors end)
+        match unwrap(raised):
+            case trio.Cancelled():
+                # Not by our own scope, so the nursery itself goes down: that of the supervisor was cut short.
+                raise
+            case Ignore() as ignore:
+                outcome = Crashed(ignore) if life.up else "ignored"
+            case Stop() as stop:
+                outcome = stop.exit_reason()
+            case error:
+                outcome = Crashed(error)
+                if not isinstance(error, Exception):
+                    # Ctrl-C or sys.exit hit whatever task was running: not this child's failure but the program's end.
+                    runtime.interrupt(error)
     finally:
         # Names are free and callers are answered before anybody hears of the exit: who hears of it may start anew.
         if life.spec.name is not None:

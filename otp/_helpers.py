@@ -68,9 +68,10 @@ class Helpers:
                     spawn(self._nursery)
                 self._opened.set()
                 await trio.sleep_forever()
-        except trio.Cancelled:
-            raise
-        except BaseException as error:  # noqa: BLE001  (it goes to the actor, which it makes crash)
-            self._life.fail(unwrap(error))
+        except BaseException as raised:  # (it goes to the actor, which it makes crash)
+            error = unwrap(raised)
+            if isinstance(error, trio.Cancelled):
+                raise
+            self._life.fail(error)
         finally:
             self._closed.set()

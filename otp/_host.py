@@ -1,8 +1,9 @@
 """A child within a child: run one more life inside the own one, without a supervisor in between.
 
-For a behaviour that decides *when* something else lives: while a lease is held, or for one job of a queue. The guest has its own
-context, mailbox and path (``"app/jobs/<id>"``) and is started, stopped and cleaned up like any child. It is not restarted: how
-it ends is how the hosting block ends, and what follows from that is the host's business, or that of the host's supervisor.
+For a behaviour that decides *when* something else lives: while a lease is held, or for one job of a queue. The guest
+has its own context, mailbox and path (``"app/jobs/<id>"``) and is started, stopped and cleaned up like any child. It is
+not restarted: how it ends is how the hosting block ends, and what follows from that is the host's business, or that of
+the host's supervisor.
 """
 
 from __future__ import annotations

@@ -125,8 +125,8 @@ class Life:
 
     def started(self) -> None:
         """Init is done: the init timeout ends, and the supervisor goes on to the next child."""
-        if self.up or self.stop_asked:  # too late: it was cancelled in its init, and that is what counts
-            return
+        if self.up or self.stop_asked or self.scope.cancel_called:
+            return  # or too late: it was cancelled in its init, and that is what counts
         self.up = True
         self.scope.deadline = math.inf
         self.parent.child_up(self)

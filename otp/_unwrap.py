@@ -1,12 +1,15 @@
 """Take the one exception out of a group of one.
 
 Every trio nursery wraps what its tasks raise, so a ``ValueError`` three nurseries down arrives as a group in a group in
-a group. As the reason of a crash the ``ValueError`` itself reads better, and code can match on it.
+a group. As the reason of a crash the ``ValueError`` itself reads better, and code can match on it. A nursery that is
+cancelled wraps that, too, once for each of its tasks.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
+
+import trio
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 
 def unwrap(error: BaseException) -> BaseException:
     """The single exception within `error`, however deep, or `error` itself when there are several or no group.
+
+    What was cancelled counts only if there is nothing else: then the result is one :exc:`trio.Cancelled`.
 
     The traceback of the result begins with the frames of the groups around it: where the nurseries were left, then
     where it was raised. Its cause and context stay its own.
@@ -27,8 +32,11 @@ def unwrap(error: BaseException) -> BaseException:
 def _only(error: BaseException) -> BaseException | None:
     if not isinstance(error, BaseExceptionGroup):
         return None
-    inside = cast("BaseExceptionGroup[BaseException]", error).exceptions
-    return inside[0] if len(inside) == 1 else None
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    cancelled, failed = group.split(trio.Cancelled)
+    if cancelled is not None and failed is not None:
+        return failed
+    return group.exceptions[0] if failed is None or len(group.exceptions) == 1 else None
 
 
 def _chain(outer: TracebackType | None, inner: TracebackType | None) -> TracebackType | None:

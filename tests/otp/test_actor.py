@@ -13,6 +13,7 @@ from otp import (
     FailedToStart,
     GaveUp,
     Ignore,
+    InitTimeout,
     Killed,
     MailboxFull,
     MessagesDropped,
@@ -22,6 +23,7 @@ from otp import (
     Shutdown,
     Stop,
     Supervisor,
+    call,
     child,
     open_supervisor,
 )
@@ -338,6 +340,92 @@ async def test_in_turn_runs_between_two_messages():
         supervisor.ref("Careful").send("go")
         await trio.sleep(5)
     assert log == ["handler begins", "handler ends", "helper in turn", 42]
+
+
+async def test_a_helper_that_fails_during_init_makes_it_a_failed_start():
+    class Hasty(Actor):
+        async def init(self):
+            self.nursery.start_soon(self.fail)
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)
+
+        async def fail(self):
+            raise Boom
+
+    with pytest.raises(FailedToStart) as caught:
+        async with open_supervisor(Supervisor([child(Hasty)])):
+            pass
+    assert isinstance(caught.value.__cause__, Boom)
+
+
+async def test_init_timeout_counts_although_init_shields_itself():
+    class Shielded(Actor):
+        async def init(self):
+            with trio.CancelScope(shield=True):
+                await trio.sleep(5)
+
+    with pytest.raises(FailedToStart) as caught:
+        async with open_supervisor(Supervisor([child(Shielded, init_timeout=1.0)])):
+            pass
+    assert isinstance(caught.value.__cause__, InitTimeout)
+
+
+async def test_a_helper_may_stop_the_actor():
+    told = []
+
+    class Helped(Actor):
+        async def init(self):
+            self.nursery.start_soon(self.help)
+
+        async def help(self):
+            raise Stop("enough")
+
+        async def terminate(self, reason):
+            told.append(reason)
+
+    runtime = Runtime()
+    with capture_events(runtime) as events:
+        async with open_supervisor(Supervisor([child(Helped, restart="transient")]), runtime=runtime):
+            await wait_all_tasks_blocked()
+    assert [event.reason for event in events.of(ChildExited)] == [Shutdown("enough")] == told
+
+
+async def test_stop_and_ignore_count_when_they_come_out_of_a_nursery():
+    async def raises(error):
+        async with trio.open_nursery():
+            raise error
+
+    def nested(error):
+        return Journal().actor("nested", init=lambda _: raises(error))
+
+    async with open_supervisor(Supervisor([])) as supervisor:
+        assert await supervisor.start_child(child(nested(Ignore()), id="ignored")) is None
+        with pytest.raises(FailedToStart) as caught:
+            await supervisor.start_child(child(nested(Stop("enough")), id="stopped"))
+    assert caught.value.reason == Shutdown("enough")
+
+
+async def test_terminate_does_not_inherit_the_patience_of_the_last_caller():
+    answers = []
+
+    class Slow(Echo):
+        async def handle_call(self, request):
+            await trio.sleep(2)
+            return request
+
+    class Leaves(Actor):
+        async def handle_call(self, request):
+            raise Stop
+
+        async def terminate(self, reason):
+            answers.append(await call("slow", "bye"))
+
+    tree = Supervisor([child(Slow, name="slow"), child(Leaves, restart="transient")])
+    async with open_supervisor(tree) as supervisor:
+        with pytest.raises(NotAlive):
+            await supervisor.ref("Leaves").call("go", timeout=1)
+        await trio.sleep(3)
+    assert answers == ["bye"]
 
 
 async def test_ignore_leaves_the_actor_out():

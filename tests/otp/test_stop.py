@@ -19,6 +19,7 @@ from otp import (
     Stop,
     Supervisor,
     child,
+    host,
     open_supervisor,
 )
 from otp.testing import capture_events, no_task_left
@@ -357,6 +358,71 @@ async def test_a_shutdown_time_for_a_supervisor_may_cut_its_own_stop_short():
     assert reasons[0] == ("slow4", Shutdown())
     assert reasons[-1] == ("sub", Killed())
     assert trio.current_time() - began == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["cancelled", "also fails"])
+async def test_a_child_with_a_nursery_in_a_supervisor_that_is_cut_short_does_not_end_the_program(fails):
+    async def works_in_a_nursery():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            try:
+                await trio.sleep_forever()
+            finally:
+                if fails:
+                    raise Boom
+
+    async with open_supervisor(
+        Supervisor(
+            [
+                child(
+                    Supervisor(
+                        [
+                            child(works_in_a_nursery),
+                            child(Journal().actor("slow", terminate=sleeps(10)), id="slow", shutdown=60.0),
+                        ]
+                    ),
+                    id="cut short",
+                    shutdown=1.0,
+                )
+            ]
+        )
+    ) as supervisor:
+        await supervisor.terminate_child("cut short")
+        await trio.sleep(1)  # this block goes on
+
+
+async def test_a_hosted_child_with_a_nursery_is_cancelled_with_its_host():
+    async def works_in_a_nursery():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await trio.sleep_forever()
+
+    class Host(Behaviour):
+        async def serve(self, context):
+            context.started()
+            await host(context, child(works_in_a_nursery))
+
+    assert await reasons_of(child(Host, shutdown=1.0)) == {"Host": Killed()}
+
+
+async def test_a_handler_with_a_nursery_that_is_cancelled_was_killed():
+    told = []
+
+    class Waits(Echo):
+        async def handle_message(self, message):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                nursery.start_soon(trio.sleep_forever)
+
+        async def terminate(self, reason):
+            told.append(reason)
+
+    async def send(supervisor):
+        supervisor.ref("Waits").send("go")
+        await wait_all_tasks_blocked()
+
+    assert await reasons_of(child(Waits), during=send) == {"Waits": Killed()}
+    assert told == [Killed()]
 
 
 async def test_all_instances_of_a_simple_supervisor_stop_at_once():
