@@ -89,9 +89,9 @@ class NamedCheckpointedActor(CheckpointedActor[J, R], LeaseHeldActor):
     async def handle_message(self, message: object) -> None:
         """`Start` without an answer, and `Resume`."""
         start = cast("Start[J]", message) if isinstance(message, Start) else None
-        if self.checkpoint.saved:  # if not, what was to be resumed is done already
+        if self.checkpoint.saved or not isinstance(message, Start | Resume):
             await super().handle_message(Resume(ACCEPTED) if start else message)
-        if start:
+        if start:  # and there is nothing to be resumed any more
             await self.accept(start.job)
             await super().handle_message(start)
 

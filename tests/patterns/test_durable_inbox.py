@@ -500,7 +500,9 @@ async def test_fault_21_a_head_that_no_program_can_read(autojump_clock, policy):
     def damage(tables):
         entries = tables.table("hf_inbox")
         row = entries["ledger", 1]
-        entries["ledger", 1] = evolve(row, entry=evolve(row.entry, envelope=evolve(row.entry.envelope, body=b"garbage")))
+        entries["ledger", 1] = evolve(
+            row, entry=evolve(row.entry, envelope=evolve(row.entry.envelope, body=b"garbage"))
+        )
 
     async def damaged(engine):
         await inbox_of(engine).post(Task("a"))

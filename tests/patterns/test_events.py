@@ -64,7 +64,9 @@ def test_the_log_has_the_line_the_event_and_at_debug_the_traceback(caplog):
         tell(FakeContext(), JobRetried, cause=error, **DETAILS, delay=1.0, error=in_words(error))
     line, traceback = caplog.records
     assert line.levelno == logging.WARNING
-    assert line.message.startswith("app/test: job j (t, attempt 1) failed, to be tried again in 1 s: ValueError: two lines")
+    assert line.message.startswith(
+        "app/test: job j (t, attempt 1) failed, to be tried again in 1 s: ValueError: two lines"
+    )
     assert line.event.delay == 1.0
     assert traceback.exc_info[1] is error
 

@@ -11,7 +11,16 @@ from checkpoints import AlreadyHeld, NameLeases
 from otp import GaveUp, NoMailbox, Supervisor, child
 from otp.engines import LeaseLost, MemoryEngine, MemoryStore, StoreUnavailable, Token
 from otp.testing import no_task_left, settle
-from patterns import LeaseHeld, LeaseHeldActor, StandBack, StandingBy, SteppedDown, StoreOutage, TookOver, only_where_leased
+from patterns import (
+    LeaseHeld,
+    LeaseHeldActor,
+    StandBack,
+    StandingBy,
+    SteppedDown,
+    StoreOutage,
+    TookOver,
+    only_where_leased,
+)
 from tests.patterns.support import PATIENCE, pod, shielded_sleep, until
 
 LEASE = 6.0
@@ -137,7 +146,9 @@ async def test_a_crash_is_a_crash_and_the_restart_takes_the_next_epoch(autojump_
         assert "ValueError: boom" in here.events.of(SteppedDown)[0].reason
 
 
-@pytest.mark.parametrize("error", [StoreUnavailable("away"), StandBack("not me")], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "error", [StoreUnavailable("away"), StandBack("not me")], ids=lambda error: type(error).__name__
+)
 @pytest.mark.parametrize("grouped", [False, True])
 async def test_an_outage_or_standing_back_is_no_crash_and_waits_longer_each_time(autojump_clock, error, grouped):
     times = []

@@ -460,7 +460,9 @@ async def test_a_crash_of_the_consumer_gives_everything_back(autojump_clock):
         queue = tasks(here.engine)
         await queue.put_many([Task("1"), Task("2"), Task("crash")])
         await until(lambda: here.restarts == 1)
-        await until(lambda: len(here.events.of(JobStarted)) >= 5)  # the two that were given back, by the next incarnation
+        await until(
+            lambda: len(here.events.of(JobStarted)) >= 5
+        )  # the two that were given back, by the next incarnation
         again = [event for event in here.events.of(JobStarted) if event.releases == 1]
         assert [event.attempt for event in again] == [1, 1]
         gate.set()

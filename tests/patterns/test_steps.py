@@ -72,7 +72,7 @@ def run(autojump_clock):
     return Run(MemoryStore())
 
 
-async def test_a_saved_step_does_not_run_again_and_gives_the_same_value(run):
+async def test_a_saved_step_does_not_run_again_and_gives_the_same_value(autojump_clock, run):
     async def work(steps):
         return [
             await steps("point", run.returning(Point(1, 2), Point)),
@@ -88,7 +88,7 @@ async def test_a_saved_step_does_not_run_again_and_gives_the_same_value(run):
     assert len(run.calls) == 4
 
 
-async def test_a_value_is_what_was_stored_also_the_first_time(run):
+async def test_a_value_is_what_was_stored_also_the_first_time(autojump_clock, run):
     """What JSON cannot tell apart shows at once, and not at the first interruption."""
 
     async def work(steps):
@@ -98,7 +98,7 @@ async def test_a_value_is_what_was_stored_also_the_first_time(run):
     assert await run(work) == [1, 2]
 
 
-async def test_occurrences_count_per_name(run):
+async def test_occurrences_count_per_name(autojump_clock, run):
     async def work(steps):
         found = []
         for number in range(3):
@@ -116,7 +116,7 @@ async def test_occurrences_count_per_name(run):
     assert run.calls == [0, 10, 1, 11, 2, 12]
 
 
-async def test_steps_side_by_side(run):
+async def test_steps_side_by_side(autojump_clock, run):
     async def slow(number: int) -> int:
         run.calls.append(number)
         await trio.sleep(3 - number)
@@ -143,7 +143,7 @@ async def test_steps_side_by_side(run):
     assert sorted(run.calls) == [0, 0, 1, 2]
 
 
-async def test_side_by_side_one_name_is_refused(run):
+async def test_side_by_side_one_name_is_refused(autojump_clock, run):
     async def work(steps):
         async with trio.open_nursery() as nursery:
             for number in range(2):
@@ -154,12 +154,12 @@ async def test_side_by_side_one_name_is_refused(run):
     assert caught.group_contains(ValueError, match="'part' is used by a step that is under way")
 
 
-async def test_the_librarys_own_name_is_refused(run):
+async def test_the_librarys_own_name_is_refused(autojump_clock, run):
     with pytest.raises(ValueError, match="must not be 'accepted'"):
         await run(lambda steps: steps("accepted", run.returning(1, int)))
 
 
-async def test_a_failed_step_is_not_saved(run):
+async def test_a_failed_step_is_not_saved(autojump_clock, run):
     async def work(steps):
         await steps("one", run.returning(1, int))
         return await steps("two", fails)
@@ -176,7 +176,7 @@ async def test_a_failed_step_is_not_saved(run):
     assert run.calls == [1, "two", "two"]
 
 
-async def test_arguments_and_awaitables(run):
+async def test_arguments_and_awaitables(autojump_clock, run):
     async def add(a: int, *, b: int) -> int:
         await trio.lowlevel.checkpoint()
         return a + b
