@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from examples.rolling_deploy.options import parse
-from examples.rolling_deploy.run import main
+from examples.rolling_deploy.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(parse()))
+    sys.exit(main())

@@ -7,6 +7,7 @@ processes ended; where two of them speak of one thing, the worse is taken.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -36,6 +37,7 @@ class Report:
 
     - ``lost``: published, and neither counted in the totals nor a dead letter.
     - ``duplicate_effects``: how often a job was counted beyond once.
+    - ``set_aside``: how many jobs of the newer schema were met, and left to newer pods, by pods that did not know it.
     - ``jobs_resumed``: jobs that went on from a checkpoint of an earlier lease.
     - ``steps_run``: steps that ran to their end and were saved.
     - ``steps_repeated``: step bodies begun again, because a lease ended in their midst or for no reason.
@@ -57,6 +59,7 @@ class Report:
     dead: int
     duplicate_effects: int
     totals_equal: bool
+    set_aside: int
     jobs_resumed: int
     steps_run: int
     steps_repeated: int
@@ -111,6 +114,21 @@ class _Lease:
     container: _Container | None
     released: bool = False
     lost: bool = False
+    step_under_way: bool = False
+    """At its end, as far as it was written down."""
+
+    @property
+    def cut(self) -> bool:
+        """Whether it was ended in the midst of a step, with a reason: at a step boundary nothing needs repeating."""
+        disturbed = self.container is not None and self.container.disturbed
+        return disturbed or self.lost or (self.released and self.step_under_way)
+
+    def take(self, kind: Kind) -> None:
+        """Something happened to the job in this lease."""
+        if kind in (Kind.STEP_STARTED, Kind.STEP_RUN):
+            self.step_under_way = kind is Kind.STEP_STARTED
+        self.released |= kind is Kind.JOB_RELEASED
+        self.lost |= kind is Kind.LEASE_LOST
 
 
 class _Containers:
@@ -161,11 +179,9 @@ def _leases(events: Sequence[Event], containers: _Containers) -> dict[str, list[
     for claims in leases.values():
         claims.sort(key=lambda lease: lease.epoch)
     for event in events:
-        if event.kind in (Kind.JOB_RELEASED, Kind.LEASE_LOST):
-            for lease in leases.get(event.job, []):
-                if lease.epoch == event.epoch:
-                    lease.released |= event.kind is Kind.JOB_RELEASED
-                    lease.lost |= event.kind is Kind.LEASE_LOST
+        for lease in leases.get(event.job, []):
+            if lease.epoch == event.epoch:
+                lease.take(event.kind)
     return leases
 
 
@@ -199,10 +215,7 @@ def _steps(events: Sequence[Event], leases: Mapping[str, Sequence[_Lease]]) -> t
     problems: list[str] = []
     for job, repeated in sorted(repeated_by_job.items()):
         # A lease can be cut in the midst of one step at most: by a fault, or at the drain deadline.
-        cuts = sum(
-            lease.released or lease.lost or (lease.container is not None and lease.container.disturbed)
-            for lease in leases.get(job, [])[:-1]
-        )
+        cuts = sum(lease.cut for lease in leases.get(job, [])[:-1])
         if repeated > cuts:
             steps, times = _count(repeated, "step"), _count(cuts, "time")
             problems.append(f"{job} repeated {steps}, but was interrupted {times}")
@@ -289,13 +302,14 @@ def audit(
     seconds: float = 0.0,
     seed: int | None = None,
     expect: Expectation | None = None,
+    stopped_after: float = math.inf,
 ) -> Report:
     """Judge a run.
 
     ``published`` are the ids of the jobs that were published; ``totals`` and ``effects`` come from the store
     when all is over: the figures, and how often each job was counted into them. ``dead`` are the jobs among
     the dead letters. ``exit_codes`` are the controller's; when not given, those that the events tell.
-    ``events`` need no order.
+    ``events`` need no order. ``stopped_after`` so many seconds the run was cut off.
     """
     expect = expect or Expectation()
     told = sorted(events, key=lambda event: event.mono)
@@ -326,8 +340,11 @@ def audit(
             pod: [each.code for each in lives if each.code is not None] for pod, lives in containers.by_pod.items()
         }
     kinds = Counter(str(event.detail.get("kind", "")) for event in told if event.kind is Kind.FAULT)
+    del kinds["resume"]  # the end of a pause, and no fault of its own
 
     problems: list[str] = []
+    if stopped_after < math.inf:
+        problems.append(f"the run was stopped after {stopped_after:g} s, before all was done")
     if not jobs:
         problems.append("nothing was published, so nothing was shown")
     if lost:
@@ -366,6 +383,7 @@ def audit(
         dead=len(dead_jobs),
         duplicate_effects=duplicates,
         totals_equal=dict(totals) == dict(truth),
+        set_aside=sum(int(event.detail.get("jobs", 0)) for event in told if event.kind is Kind.JOB_SET_ASIDE),
         jobs_resumed=resumed,
         steps_run=steps_run,
         steps_repeated=steps_repeated,
@@ -405,9 +423,16 @@ def in_words(report: Report) -> list[str]:
         f"{resumed} went on from a checkpoint; {steps} run, {report.steps_repeated} repeated; {releases}; "
         f"attempts burnt by the deploy: {report.attempts_burnt_by_deploy}."
     )
+    if report.set_aside:
+        lines.append(f"{_count(report.set_aside, 'job')} of the newer schema met pods that left them to newer pods.")
     lines.append(
         f"{pods} started, {report.pods_killed_after_grace} killed after the grace period; "
-        f"drain: {_spread(report.drain_ms)}; hand-over: {_spread(report.handover_ms)}."
+        f"drain: {_spread(report.drain_ms)}."
+    )
+    owner = report.owner_handover_ms
+    lines.append(
+        f"Hand-over of the aggregator: {_spread(owner)}; of a job, to the next free hand: "
+        f"{_spread(report.handover_ms[: len(report.handover_ms) - len(owner)])}."
     )
     lines.append(f"Faults: {faults}. {report.seconds:.1f} s{seed}.")
     return lines
@@ -426,4 +451,4 @@ def _spread(values: Sequence[int]) -> str:
     if not values:
         return "none"
     ordered = sorted(values)
-    return f"{ordered[len(ordered) // 2]} ms (median), {ordered[-1]} ms (longest)"
+    return f"{ordered[len(ordered) // 2]} ms (median, longest {ordered[-1]} ms)"

@@ -18,6 +18,7 @@ import signal
 import string
 import sys
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import trio
 from attrs import Factory, define, evolve, frozen
@@ -163,6 +164,12 @@ class Controller:
         """
         while not self._complete:
             await self._changed.wait()
+
+    async def wait_serving(self) -> tuple[PodStatus, ...]:
+        """Wait until some pods are ready and not terminating; these."""
+        while not (serving := tuple(pod for pod in self.pods() if pod.ready and not pod.terminating)):
+            await self._changed.wait()
+        return serving
 
     async def wait_gone(self) -> None:
         """Wait until no pod is terminating any more."""
@@ -373,11 +380,12 @@ class Controller:
         variables = {name: self._mounted(template, value) for name, value in template.env.items()}
         variables |= {name: pod.name for name, path in template.env_fields.items() if path == POD_NAME_FIELD}
         # All pods share this host's one address, so each needs its own port.
-        return variables | self._env | {"PORT": str(pod.port)}
+        return variables | self._env | {"HOST": "127.0.0.1", "PORT": str(pod.port)}
 
     def _mounted(self, template: PodTemplate, value: str) -> str:
         for path in template.mounts:
-            value = value.replace(path, str(self._directory))
+            directory = str(self._directory)
+            value = value.replace(path, quote(directory) if "://" in value else directory)
         return value
 
     # -- probes --

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_JOBS", "DEFAULT_MODULES", "Group", "deal", "module_path", "stdlib_modules"]
 
-DEFAULT_JOBS = 36
+DEFAULT_JOBS = 32
 DEFAULT_MODULES = 6
 
 _SKIPPED = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__", "lib2to3"})

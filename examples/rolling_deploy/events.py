@@ -78,6 +78,8 @@ class Kind(StrEnum):
     # The work, written by the publisher and the pods.
     JOB_PUBLISHED = "job_published"
     JOB_CLAIMED = "job_claimed"
+    JOB_SET_ASIDE = "job_set_aside"
+    """The pod met ``detail.jobs`` jobs of a newer schema, and left them to newer pods."""
     JOB_RESUMED = "job_resumed"
     """A checkpoint was found; ``step`` is the step at which the job goes on."""
     STEP_STARTED = "step_started"

@@ -7,20 +7,25 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from examples.rolling_deploy.analysis import step_names
 from examples.rolling_deploy.events import Event, Kind
 from examples.rolling_deploy.traps import set_trap
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from examples.rolling_deploy.controller import Controller
 
-_WRITE_PATIENCE = 0.7
-"""Seconds after which the store counts as locked by a paused pod; on a busy machine a free one may take a while, too."""
-
 PAUSE_POINTS = ("in-handler", "step-saved", "before-finish", "read-before-commit")
 """Where a random pause may strike: outside of any transaction, each of them."""
+
+_EARLIEST, _LATEST = 0.05, 0.6
+"""Faults strike while this share of all steps is done, so that work is in flight on machines of any speed."""
+_WRITE_PATIENCE = 0.7
+"""Seconds after which the store counts as locked by a paused pod; on a busy machine a free one may take a while."""
+_STOP_PATIENCE = 0.05
+"""Seconds from the announcement of a pause until the process has surely stopped."""
 
 
 class Faults:
@@ -38,34 +43,44 @@ class Faults:
         self._traps = traps
         self._lease = lease
         self._random = random.Random(f"faults {seed}")
-        self._paused: dict[str, Event] = {}
+        self._steps = 0
+        self._stepped = trio.Event()
         self._applied_elsewhere: dict[str, trio.Event] = {}
         self._nursery: trio.Nursery | None = None
 
-    async def run(self, kinds: tuple[str, ...], times: int, *, within: float) -> None:
-        """Strike ``times`` times of each kind within so many seconds from now; go on until cancelled."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
+    async def run(self, kinds: Sequence[str], times: int, jobs: int) -> None:
+        """Strike ``times`` times of each kind while so many jobs are computed; go on until cancelled."""
+        steps = jobs * len(step_names())
+        async with trio.open_nursery() as self._nursery:
             for kind in kinds:
                 for _ in range(times):
-                    nursery.start_soon(self._strike_after, self._random.uniform(2.0, within), kind, self._random.random())
+                    after = int(steps * self._random.uniform(_EARLIEST, _LATEST))
+                    choice = self._random.random()
+                    self._nursery.start_soon(self._strike, kind, after, self._random.uniform(0.0, 0.5), choice)
             await trio.sleep_forever()
 
-    async def _strike_after(self, delay: float, kind: str, choice: float) -> None:
+    async def _strike(self, kind: str, after: int, delay: float, choice: float) -> None:
+        while self._steps < after:
+            await self._stepped.wait()
         await trio.sleep(delay)
-        while not (pods := [pod for pod in self._controller.pods() if pod.ready and not pod.terminating]):
-            await trio.sleep(0.2)
+        if kind == "pause":
+            # Whoever comes by first: not every pod comes by everywhere.
+            set_trap(self._traps, PAUSE_POINTS[int(choice * len(PAUSE_POINTS))], "pause")
+            return
+        pods = await self._controller.wait_serving()
         pod = pods[int(choice * len(pods))].name
         if kind == "kill":
             self._controller.kill(pod)
-        elif kind == "term":
-            self._controller.delete(pod)
         else:
-            set_trap(self._traps, PAUSE_POINTS[int(choice * 997) % len(PAUSE_POINTS)], "pause", pod)
+            self._controller.delete(pod)
 
     def take(self, event: Event) -> None:
         """Look at an event: who paused is to be continued."""
-        if event.kind is Kind.FAULT and event.detail.get("kind") == "pause" and self._nursery is not None:
+        if event.kind is Kind.STEP_RUN:
+            self._steps += 1
+            stepped, self._stepped = self._stepped, trio.Event()
+            stepped.set()
+        elif event.kind is Kind.FAULT and event.detail.get("kind") == "pause" and self._nursery is not None:
             self._applied_elsewhere[event.pod] = trio.Event()
             self._nursery.start_soon(self._continue_later, event)
         elif event.kind is Kind.ENTRY_APPLIED:
@@ -77,7 +92,7 @@ class Faults:
         """Continue a paused pod: past its lease, and an aggregator only after its standby has counted something."""
         point = str(event.detail["point"])
         if await self._stopped_in_a_transaction(event.pod):
-            # The point is outside of any, but a thread of the pod may have been writing for something else. A file
+            # The point is outside of any, but another thread of the pod was writing for something else. A file that is
             # locked for seconds is another demonstration than this one: once more.
             set_trap(self._traps, point, "pause", event.pod)
             return
@@ -90,14 +105,15 @@ class Faults:
     async def _stopped_in_a_transaction(self, pod: str) -> bool:
         """Whether the paused pod holds the store's write lock; if so it is continued at once."""
         blocked = False
+
+        async def continue_if_blocked() -> None:
+            nonlocal blocked
+            await trio.sleep(_WRITE_PATIENCE)
+            blocked = True
+            self._controller.resume(pod)
+
+        await trio.sleep(_STOP_PATIENCE)
         async with trio.open_nursery() as nursery:
-
-            async def continue_if_blocked() -> None:
-                nonlocal blocked
-                await trio.sleep(_WRITE_PATIENCE)
-                blocked = True
-                self._controller.resume(pod)
-
             nursery.start_soon(continue_if_blocked)
             await self._write()
             nursery.cancel_scope.cancel()

@@ -1,8 +1,8 @@
 """What travels between publisher and pods, in two versions of its schema.
 
-A deploy changes payloads, too. In version 1 a job's modules are one string and the number of slices is in the code; version 2 names
-both. A pod that knows version 2 also takes version 1, through the upcaster. A pod of before meets version 2 in the queue: it leaves
-such a job where it is, at no cost, for the pods that know it.
+A deploy changes payloads, too. In version 1 a job's modules are one string and the number of slices is in the code;
+version 2 names both. A pod that knows version 2 also takes version 1, through the upcaster. A pod of before meets
+version 2 in the queue: it leaves such a job where it is, at no cost, for the pods that know it.
 """
 
 from __future__ import annotations

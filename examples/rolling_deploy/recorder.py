@@ -1,15 +1,16 @@
 """A pod's witness: turns what the library tells about into the records of the run.
 
-The library's events speak of job ids and child paths; the run's records speak of jobs by their name. Everything is written before the
-pod goes on, so that a kill a moment later finds it written.
+The library's events speak of job ids and child paths; the run's records speak of jobs by their name. Everything is
+written before the pod goes on, so that a kill a moment later finds it written.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Self
 
 from examples.rolling_deploy.analysis import step_names
-from examples.rolling_deploy.events import EventWriter, Kind
+from examples.rolling_deploy.events import EventWriter, Json, Kind
 from otp import current_context
 from patterns import (
     JobDied,
@@ -42,9 +43,9 @@ class Recorder:
         """Write to ``events``; ``traps`` are asked at the points that only show in the library's events."""
         self._events = events
         self._traps = traps
-        self._jobs: dict[str, Job[object]] = {}
+        self._jobs: dict[str, Job[Any]] = {}
         self._names: dict[str, str] = {}
-        self._saved_here: dict[str, int] = {}
+        self._saved_here: Counter[str] = Counter()
 
     async def __aenter__(self) -> Self:
         """Subscribe."""
@@ -57,12 +58,18 @@ class Recorder:
         """Hear no more."""
         self._unsubscribe()
 
-    def claimed(self, name: str, job: Job[object]) -> None:
+    # -- told by the pod's own code
+
+    def claimed(self, name: str, job: Job[Any]) -> None:
         """A handler has been given ``job``, whose payload calls it ``name``."""
         self._jobs[job.id], self._names[job.id] = job, name
         self._saved_here[job.id] = 0
         self._events.emit(Kind.JOB_CLAIMED, job=name, attempt=job.attempt, epoch=job.lease.token.epoch)
         self._traps.passing("claimed", job=name)
+
+    def set_aside(self, jobs: int) -> None:
+        """So many jobs were met that only newer pods can read."""
+        self._events.emit(Kind.JOB_SET_ASIDE, jobs=jobs)
 
     def applied(self, job: str, epoch: int, tokens: int) -> None:
         """The aggregator has counted a job."""
@@ -72,46 +79,52 @@ class Recorder:
         """The pod is at a named point."""
         self._traps.passing(point, job=job)
 
+    # -- told by the library
+
     def _take(self, event: object) -> None:
-        emit = self._events.emit
         match event:
-            case JobEvent():
-                name = self._names.get(event.job, event.job)
-                about = dict(job=name, attempt=event.attempt, epoch=event.epoch)
-                match event:
-                    case JobDone():
-                        emit(Kind.JOB_FINISHED, **about)
-                    case JobReleased():
-                        emit(Kind.JOB_RELEASED, **about, reason=event.reason)
-                    case JobRetried():
-                        emit(Kind.JOB_FAILED, **about, error=event.error)
-                    case JobDied():
-                        emit(Kind.JOB_FAILED, **about, error=event.reason)
-                    case JobLost():
-                        emit(Kind.LEASE_LOST, **about, reason=event.reason)
+            case JobDone():
+                self._job(Kind.JOB_FINISHED, event)
+            case JobReleased():
+                self._job(Kind.JOB_RELEASED, event, reason=event.reason)
+            case JobRetried():
+                self._job(Kind.JOB_FAILED, event, error=event.error)
+            case JobDied():
+                self._job(Kind.JOB_FAILED, event, error=event.reason)
+            case JobLost():
+                self._job(Kind.LEASE_LOST, event, reason=event.reason)
             case Resumed():
-                emit(Kind.JOB_RESUMED, step=_after(event.last), **self._step(event.key, event.epoch), saved=event.steps)
+                self._step(Kind.JOB_RESUMED, event, _after(event.last), saved=event.steps)
             case StepStarted():
-                emit(Kind.STEP_STARTED, step=event.step, **self._step(event.key, event.epoch))
+                self._step(Kind.STEP_STARTED, event, event.step)
             case StepSaved():
-                about = self._step(event.key, event.epoch)
-                emit(Kind.STEP_RUN, step=event.step, **about)
-                self._trap_saved(event.key, str(about["job"]))
+                self._step(Kind.STEP_RUN, event, event.step)
+                self._step_saved(_job_id(event))
             case TookOver():
-                emit(Kind.OWNER_ACQUIRED, epoch=event.epoch)
+                self._events.emit(Kind.OWNER_ACQUIRED, epoch=event.epoch)
             case SteppedDown():
-                emit(Kind.OWNER_RELEASED, epoch=event.epoch, reason=event.reason)
+                self._events.emit(Kind.OWNER_RELEASED, epoch=event.epoch, reason=event.reason)
+            case _:
+                pass
 
-    def _step(self, key: str, epoch: int) -> dict[str, object]:
-        job = self._jobs[key.rpartition("/")[2]]
-        return dict(job=self._names[job.id], attempt=job.attempt, epoch=epoch)
+    def _job(self, kind: Kind, event: JobEvent, **detail: Json) -> None:
+        name = self._names.get(event.job, event.job)  # one that no handler was given is known by its id
+        self._events.emit(kind, job=name, attempt=event.attempt, epoch=event.epoch, **detail)
 
-    def _trap_saved(self, key: str, name: str) -> None:
-        job = key.rpartition("/")[2]
+    def _step(self, kind: Kind, event: StepEvent | Resumed, step: str, **detail: Json) -> None:
+        job = self._jobs[_job_id(event)]
+        self._events.emit(kind, job=self._names[job.id], step=step, attempt=job.attempt, epoch=event.epoch, **detail)
+
+    def _step_saved(self, job: str) -> None:
         self._saved_here[job] += 1
-        self._traps.passing("step-saved", job=name)
+        self._traps.passing("step-saved", job=self._names[job])
         if self._saved_here[job] == 2:
-            self._traps.passing("step-saved-2", job=name)
+            self._traps.passing("step-saved-2", job=self._names[job])
+
+
+def _job_id(event: StepEvent | Resumed) -> str:
+    """The checkpoint's key is the queue's name and the job's id."""
+    return event.key.rpartition("/")[2]
 
 
 def _after(step: str) -> str:

@@ -1,25 +1,14 @@
-"""One run of the demo, from the publishing of the jobs to the audit.
-
-::
-
-    version 1 ----------> version 2 ------------------> version 3
-    jobs of schema 1      (rolled while they run)       jobs of schema 2 are published while pods of version 2, which do not
-                                                        know them, are still there
-"""
+"""One run of the demo: what it needs is set up, the plot is played, and then it is judged."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
-import signal
 import sys
-import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import trio
 from attrs import evolve
@@ -28,218 +17,151 @@ from examples.rolling_deploy import manifest
 from examples.rolling_deploy.analysis import calibrate
 from examples.rolling_deploy.audit import Expectation, Report, audit
 from examples.rolling_deploy.controller import Controller
-from examples.rolling_deploy.corpus import DEFAULT_JOBS, Group, deal
-from examples.rolling_deploy.events import Event, EventTail, EventWriter, Kind, event_now, read_events, write_events
+from examples.rolling_deploy.corpus import deal
+from examples.rolling_deploy.events import EventTail, EventWriter, read_events
 from examples.rolling_deploy.faults import Faults
 from examples.rolling_deploy.lifeline import Lifeline
-from examples.rolling_deploy.payloads import NEWEST_SCHEMA, analyse
-from examples.rolling_deploy.pod import jobs_queue, open_store, totals_inbox
-from examples.rolling_deploy.processes import GroupLauncher
+from examples.rolling_deploy.payloads import NEWEST_SCHEMA
+from examples.rolling_deploy.plot import Plot
+from examples.rolling_deploy.processes import GroupLauncher, Launcher
+from examples.rolling_deploy.store import jobs_queue, open_store
 from examples.rolling_deploy.totals import create_tables, read_effects, read_totals
 from examples.rolling_deploy.traps import set_trap
 from examples.rolling_deploy.unprotected import PROTECTIONS
-from examples.rolling_deploy.view import View, open_view, print_audit
+from examples.rolling_deploy.view import open_view
+from examples.rolling_deploy.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from checkpoints import Inbox
+    from examples.rolling_deploy.corpus import Group
     from examples.rolling_deploy.options import Options
     from otp.engines import Engine
-    from queues import Queue
 
 ROOT = Path(__file__).parents[2]
-RESUMED = 3
-"""How many jobs at least must have gone on from a checkpoint, in a run that is long enough to show it."""
-FIRST_PART = 0.6
-"""The share of the jobs that is published before the first rollout, in schema 1."""
-
-
-def main(options: Options) -> int:
-    """Run the demo; the exit status: 0 if the audit holds, 1 if it does not, 130 after Ctrl-C."""
-    directory = Path(tempfile.mkdtemp(prefix="holdfast-demo-"))
-    try:
-        # What is ended by SIGTERM cleans up, too.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        report = trio.run(Run(options, directory).run)
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) or (
-            isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt) is not None
-        ):
-            print("\ninterrupted: all pods are gone, there is nothing to audit", file=sys.stderr)
-            return 130
-        raise
-    finally:
-        if options.events is not None:
-            write_events(options.events, read_events(directory / "events.jsonl"))
-        if options.keep:
-            print(f"kept: {directory}", file=sys.stderr)
-        else:
-            shutil.rmtree(directory, ignore_errors=True)
-    print_audit(report, sys.stdout)
-    if options.report is not None:
-        options.report.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
-    return 0 if report.holds else 1
+_TRUTH_PATIENCE = 120.0
 
 
 class Run:
-    """The run in ``directory``."""
+    """The run in ``directory``, which stands for the volume that the pods of a cluster share."""
 
     def __init__(self, options: Options, directory: Path) -> None:
         """Nothing is started yet."""
         self._options = options
         self._directory = directory
-        self._events = EventWriter(directory / "events.jsonl")
-        self._tail = EventTail(directory / "events.jsonl")
-        self._url = f"sqlite:///{directory / 'demo.db'}"
-        self._published: dict[str, str] = {}
-        self._progress: dict[Kind, int] = {}
+        self._events = directory / "events.jsonl"
+        self._traps = directory / "traps"
         self._truth: dict[str, int] = {}
+        self._truth_known = trio.Event()
 
     async def run(self) -> Report:
         """Run, and judge."""
         options, began = self._options, time.monotonic()
-        print(f"Dealing {options.jobs} jobs of {options.modules} modules of the standard library; seed {options.seed}")
+        _say(f"Dealing {options.jobs} jobs of {options.modules} modules of the standard library; seed {options.seed}.")
         groups = deal(options.jobs, options.modules)
         factor = options.work_factor or calibrate(groups)
-        print(f"Work factor {factor}; the truth is computed in a process of its own meanwhile")
-        store = open_store(self._url, options.lease)
-        with Lifeline() as lifeline:
-            async with store, trio.open_nursery() as nursery:
-                nursery.start_soon(self._compute_truth)
+        _say(f"Each comparison is computed {factor} times over; a process of its own computes the truth meanwhile.")
+        with Lifeline() as lifeline, EventWriter(self._events) as events:
+            launcher = GroupLauncher(lifeline, directory=ROOT)
+            controller = self._controller(launcher, events)
+            async with self._open_store() as store, trio.open_nursery() as nursery:
                 await create_tables(store)
-                controller = self._controller(lifeline)
-                with trio.move_on_after(options.limit):
-                    await self._deploy(store, controller, groups, factor)
-                nursery.start_soon(self._tell_if_slow)
-                with trio.move_on_after(60):
-                    while not self._truth:
-                        await trio.sleep(0.1)
+                nursery.start_soon(self._compute_truth, launcher)
+                plot = Plot(store, controller, events)
+                with trio.move_on_after(options.limit) as limit:
+                    await self._play(plot, store, controller, groups, factor)
+                await self._wait_for_truth()
                 nursery.cancel_scope.cancel()
-            async with store:
-                return await self._audit(store, controller, time.monotonic() - began)
+            async with self._open_store() as store:
+                return await self._judge(
+                    store, plot, controller, stopped=limit.cancelled_caught, seconds=time.monotonic() - began
+                )
 
-    async def _tell_if_slow(self) -> None:
-        await trio.sleep(2)
-        print("waiting for the truth", file=sys.stderr)
+    # -- setting up
 
-    def _controller(self, lifeline: Lifeline) -> Controller:
-        options = self._options
-        deployment = manifest.load()
+    def _open_store(self) -> Engine[Any]:
+        return open_store(f"sqlite:///{quote(str(self._directory / 'demo.db'))}", self._options.lease)
+
+    def _controller(self, launcher: Launcher, events: EventWriter) -> Controller:
+        """The manifest's deployment, with what the options change in it."""
+        options, deployment = self._options, manifest.load()
         if options.replicas is not None:
             deployment = evolve(deployment, replicas=options.replicas)
-        grace = options.grace or deployment.template.grace
+        changes = {"LEASE_SECONDS": str(options.lease), "WITHOUT": options.without}
+        if options.grace is not None:
+            changes["DRAIN_SECONDS"] = str(_drain(options.grace))
         return Controller(
-            deployment.with_template(grace=grace),
-            GroupLauncher(lifeline, directory=ROOT),
-            self._events.write,
+            deployment.with_template(grace=options.grace, **changes),
+            launcher,
+            events.write,
             directory=self._directory,
-            env={
-                "STORE_URL": self._url,
-                "EVENTS_FILE": str(self._directory / "events.jsonl"),
-                "LEASE_SECONDS": str(options.lease),
-                "WITHOUT": options.without,
-                # What the process needs after its drain: to close the store and to leave the interpreter.
-                "DRAIN_SECONDS": str(max(grace * 0.4, grace - 5)),
-            },
             seed=options.seed,
         )
 
-    # -- the plot
+    async def _compute_truth(self, launcher: Launcher) -> None:
+        options, told = self._options, list[str]()
+        module = "examples.rolling_deploy.truth"
+        command = [sys.executable, "-m", module, "--jobs", str(options.jobs), "--modules", str(options.modules)]
+        async with launcher(command, {"PYTHONHASHSEED": "random"}, told.append) as process:
+            code = await process.wait()
+        if code:
+            raise RuntimeError("the truth could not be computed:\n" + "\n".join(told))
+        self._truth = json.loads(told[-1])
+        self._truth_known.set()
 
-    async def _deploy(self, store: Engine[Any], controller: Controller, groups: Sequence[Group], factor: int) -> None:
+    async def _wait_for_truth(self) -> None:
+        if not self._truth_known.is_set():
+            _say("Waiting for the truth.")
+        with trio.fail_after(_TRUTH_PATIENCE):
+            await self._truth_known.wait()
+
+    # -- playing
+
+    async def _play(
+        self, plot: Plot, store: Engine[Any], controller: Controller, groups: Sequence[Group], factor: int
+    ) -> None:
         options = self._options
-        first = math.ceil(len(groups) * FIRST_PART)
-        traps = self._directory / "traps"
+
+        async def write() -> None:
+            await create_tables(store)
+
         if options.without:
-            set_trap(traps, *PROTECTIONS[options.without])
-        faults = Faults(
-            controller, traps, seed=options.seed, lease=options.lease, write=partial(create_tables, store)
-        )
-        queues = {schema: jobs_queue(store, schema) for schema in (1, NEWEST_SCHEMA)}
-        async with trio.open_nursery() as nursery:
-            with open_view(sys.stdout) as view:
-                nursery.start_soon(self._watch, view, faults)
-                await self._publish(queues[1], groups[:first], factor, 1)
-                await nursery.start(controller.run)
-                nursery.start_soon(partial(faults.run, options.faults, options.times, within=20.0))
-                await controller.wait_rolled_out()
-                await self._until(Kind.STEP_RUN, 4)
-                controller.apply(controller.deployment.with_template(VERSION="2"))
-                await controller.wait_rolled_out()
-                controller.apply(controller.deployment.with_template(VERSION="3", SCHEMA=str(NEWEST_SCHEMA)))
-                await self._publish(queues[NEWEST_SCHEMA], groups[first:], factor, NEWEST_SCHEMA)
-                await controller.wait_rolled_out()
-                await self._until_quiet(queues[NEWEST_SCHEMA], totals_inbox(store))
-                await controller.stop()
+            set_trap(self._traps, *PROTECTIONS[options.without])
+        faults = Faults(controller, self._traps, seed=options.seed, lease=options.lease, write=write)
+        with open_view(sys.stdout) as view:
+            watch = Watch(EventTail(self._events), view, faults)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch.run)
+                nursery.start_soon(faults.run, options.faults, options.times, len(groups))
+                await plot.play(groups, factor, watch)
                 nursery.cancel_scope.cancel()
-                self._show(view, faults)
-
-    async def _publish(self, queue: Queue[Any], groups: Sequence[Group], factor: int, schema: int) -> None:
-        payloads = [analyse(group, factor, schema) for group in groups]
-        results = await queue.put_many(payloads, ids=[group.job for group in groups])
-        for group, result in zip(groups, results, strict=True):
-            self._published[result.job_id] = group.job
-            self._events.write(event_now(Kind.JOB_PUBLISHED, job=group.job, detail={"schema": schema}))
-
-    async def _until(self, kind: Kind, times: int) -> None:
-        while self._progress.get(kind, 0) < times:
-            await trio.sleep(0.1)
-
-    async def _until_quiet(self, queue: Queue[Any], inbox: Inbox[Any]) -> None:
-        """Until neither the queue nor the inbox has anything left."""
-        while True:
-            jobs, entries = await queue.statistics(), await inbox.statistics()
-            if not (jobs.ready or jobs.delayed or jobs.running or jobs.set_aside or entries.depth):
-                return
-            await trio.sleep(0.25)
-
-    # -- watching
-
-    async def _watch(self, view: View, faults: Faults) -> None:
-        while True:
-            self._show(view, faults)
-            await trio.sleep(0.2)
-
-    def _show(self, view: View, faults: Faults) -> None:
-        events = self._tail.poll()
-        for event in events:
-            self._take(event)
-            faults.take(event)
-        view.show(events, time.monotonic())
-
-    def _take(self, event: Event) -> None:
-        self._progress[event.kind] = self._progress.get(event.kind, 0) + 1
+            watch.look()
 
     # -- judging
 
-    async def _compute_truth(self) -> None:
-        options = self._options
-        done = await trio.run_process(
-            [
-                sys.executable,
-                "-m",
-                "examples.rolling_deploy.truth",
-                *("--jobs", str(options.jobs), "--modules", str(options.modules)),
-            ],
-            capture_stdout=True,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONHASHSEED": "random"},
-        )
-        self._truth = json.loads(done.stdout)
-
-    async def _audit(self, store: Engine[Any], controller: Controller, seconds: float) -> Report:
+    async def _judge(
+        self, store: Engine[Any], plot: Plot, controller: Controller, *, stopped: bool, seconds: float
+    ) -> Report:
         letters = await jobs_queue(store, NEWEST_SCHEMA).dead.list(limit=10_000)
-        events = read_events(self._directory / "events.jsonl")
         return audit(
-            self._published.values(),
-            events,
+            plot.published.values(),
+            read_events(self._events),
             (await read_totals(store)).to_dict(),
             self._truth,
             await read_effects(store),
-            [self._published.get(letter.id, letter.id) for letter in letters],
+            [plot.published.get(letter.id, letter.id) for letter in letters],
             controller.exit_codes,
             seconds=seconds,
             seed=self._options.seed,
-            expect=Expectation(jobs_resumed=RESUMED if self._options.jobs >= DEFAULT_JOBS else 0),
+            expect=Expectation(jobs_resumed=self._options.expect_resumed),
+            stopped_after=self._options.limit if stopped else math.inf,
         )
+
+
+def _drain(grace: float) -> float:
+    """What of a grace period a pod may use; the rest is for leaving the interpreter, and for a slow machine."""
+    return max(grace * 0.4, grace - 5)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,7 +1,8 @@
 """Faults at named points: a file in the run's directory asks for one, and the first pod to come by takes it.
 
-A pause or a kill at a random moment hits nothing in particular most of the time. The interesting moments have names, and a pod says
-when it is at one: `step-saved-2`, `in-handler`, `read-before-commit` and so on. All of them are outside of any transaction.
+A pause or a kill at a random moment hits nothing in particular most of the time. The interesting moments have names,
+and a pod says when it is at one: `step-saved-2`, `in-handler`, `read-before-commit` and so on. All of them are outside
+of any transaction.
 
     <run>/traps/<point>         taken by whichever pod comes first
     <run>/traps/<point>@<pod>   for one pod

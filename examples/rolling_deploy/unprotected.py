@@ -48,7 +48,7 @@ class AckedAtClaim(AnalysisJobs):
         await super().handle_job(job)
 
     @asynccontextmanager
-    async def commit(self, job: Job[AnyAnalyse]) -> AsyncGenerator[Transaction]:
+    async def commit(self, job: Job[AnyAnalyse]) -> AsyncGenerator[Transaction]:  # noqa: ARG002 - it is gone
         """The result alone: the job is gone from the queue already."""
         async with self.queue.engine.transaction() as tx:
             yield tx

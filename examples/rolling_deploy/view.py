@@ -202,12 +202,14 @@ def sentence(event: Event) -> str | None:
             return f"fault: {detail.get('kind')} {pod}".rstrip()
         case Kind.JOB_RELEASED:
             return f"{job} given back by {pod}"
+        case Kind.JOB_SET_ASIDE:
+            return f"{pod} leaves {detail.get('jobs')} jobs of a newer schema to newer pods"
         case Kind.JOB_RESUMED:
             return f"{job} goes on at {event.step} in {pod} (epoch {event.epoch})"
         case Kind.JOB_FAILED:
             return f"{job} failed in {pod}: {detail.get('error', '')}"
         case Kind.LEASE_LOST:
-            return f"{pod} lost the lease of {job or 'the aggregator'}"
+            return f"{pod} lost the lease of {job}"
         case Kind.OWNER_ACQUIRED:
             return f"{pod} is the aggregator now (epoch {event.epoch})"
         case _:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from examples.rolling_deploy.analysis import (
     Comparison,
-    Figures,
     compare,
     compare_step,
     parse,
@@ -17,13 +16,13 @@ from examples.rolling_deploy.analysis import (
 from examples.rolling_deploy.payloads import AnyAnalyse, JobResult
 from examples.rolling_deploy.totals import add_to_totals, create_tables, read_totals
 from patterns import CheckpointedActor, CheckpointedJobs, DurableInbox
+from queues import Job, Queue
 
 if TYPE_CHECKING:
     from checkpoints import Entry, Inbox
     from examples.rolling_deploy.recorder import Recorder
     from otp.engines import Engine, Transaction
     from patterns import Steps
-    from queues import Job
 
 
 class Analysis(CheckpointedActor[AnyAnalyse, JobResult]):
@@ -51,6 +50,23 @@ class Analysis(CheckpointedActor[AnyAnalyse, JobResult]):
     async def finish(self, job: AnyAnalyse, result: JobResult, tx: Transaction | None) -> None:
         """Post the result in the transaction that acknowledges the job."""
         await self._totals.post(result, id=job.job, tx=tx)
+
+
+class AnalysisQueue(Queue[AnyAnalyse]):
+    """The queue of jobs; tells the recorder when it met some that only newer pods can read."""
+
+    def __init__(self, *args: Any, recorder: Recorder, **options: Any) -> None:
+        """As for `Queue`, and the recorder."""
+        super().__init__(*args, **options)
+        self._recorder = recorder
+
+    async def claim(self, limit: int = 1, *, start: bool = True) -> list[Job[AnyAnalyse]]:
+        """Claim, and say what had to be left."""
+        before = self.counts.set_aside
+        jobs = await super().claim(limit, start=start)
+        if self.counts.set_aside > before:
+            self._recorder.set_aside(self.counts.set_aside - before)
+        return jobs
 
 
 class AnalysisJobs(CheckpointedJobs[AnyAnalyse]):

@@ -27,7 +27,7 @@ from examples.rolling_deploy.analysis import (
     summarise,
     tokenize,
 )
-from examples.rolling_deploy.corpus import deal, module_path, stdlib_modules
+from examples.rolling_deploy.corpus import DEFAULT_JOBS, deal, module_path, stdlib_modules
 from examples.rolling_deploy.truth import truth
 
 JOBS, MODULES = 3, 4
@@ -57,7 +57,7 @@ def test_the_groups_weigh_about_the_same():
 
 
 def test_the_default_input_is_there():
-    assert len(deal()) == 36
+    assert len(deal()) == DEFAULT_JOBS
 
 
 @pytest.mark.parametrize(
