@@ -246,6 +246,7 @@ async def run_child(life: Life) -> None:
         life.close_mailbox(Normal() if outcome == "ignored" else outcome)
         if life.has_conditions:
             runtime.conditions.clear(life.path)
+        runtime.stopping.discard(life)
         life.parent.child_ended(life, outcome)
 
 

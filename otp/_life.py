@@ -144,10 +144,10 @@ class Life:
         if not is_supervisor:
             # What a whole shutdown may take goes before what one child may: who comes late has less, or nothing.
             self.stop_deadline = min(self.stop_deadline, max(now, self.runtime.stop_by))
+            self.runtime.stopping.add(self)
         if self.stopping is not None:
             self.stopping.set()
-        if self.cleanup is not None:
-            self.cleanup.deadline = min(self.cleanup.deadline, self.stop_deadline)
+        self._shorten_cleanup()
         # A half-done init is not worth waiting for; but a supervisor that is starting stops in order what is there.
         ready = self.up or is_supervisor
         if ready and self.winds_down and shutdown != "brutal":
@@ -156,6 +156,21 @@ class Life:
                 self.on_stop()
         else:
             self.scope.cancel(reason=f"{self.parent.path or 'the runtime'} stops {self.spec.id}")
+
+    def hurry(self) -> None:
+        """While it stops: what the whole shutdown may take has become less, so this child may take less, too."""
+        deadline = max(trio.current_time(), self.runtime.stop_by)
+        if deadline < self.stop_deadline:
+            self.stop_deadline = deadline
+            self._shorten_cleanup()
+            if self.up and self.winds_down:
+                self.scope.deadline = deadline
+                if self.on_stop is not None:
+                    self.on_stop()
+
+    def _shorten_cleanup(self) -> None:
+        if self.cleanup is not None:
+            self.cleanup.deadline = min(self.cleanup.deadline, self.stop_deadline)
 
     def close_mailbox(self, reason: ExitReason) -> None:
         """Take no more messages; callers are told, what is unread is dropped."""

@@ -17,6 +17,7 @@ from ._spec import Supervisor
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from ._life import Life
     from ._spec import ChildSpec
     from ._statistics import RuntimeStatistics, SupervisorStatistics
 
@@ -86,6 +87,8 @@ class Runtime:
         """When, on trio's clock, work not done is to be given back; inf while the tree does not drain."""
         self.stop_by = math.inf
         """When, on trio's clock, all children are to have stopped, whatever their own `shutdown` is; see `run`."""
+        self.stopping: set[Life] = set()
+        """The children that were asked to stop and have not ended; without supervisors."""
         self.up = False
         """True from when the root supervisor has started all its children until it begins to stop."""
         self.late_replies = 0
@@ -116,6 +119,12 @@ class Runtime:
                 self._drained = trio.Event()
                 await self._drained.wait()
         return sorted(self._drainers.values())
+
+    def stop_all_by(self, deadline: float) -> None:
+        """Set `stop_by`, also for the children that are stopping already."""
+        self.stop_by = deadline
+        for life in self.stopping:
+            life.hurry()
 
     @contextmanager
     def drainer(self, path: str) -> Generator[None]:

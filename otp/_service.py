@@ -70,16 +70,16 @@ def run(app: Supervisor, *, settings: RunSettings | None = None) -> NoReturn:
     _set_up_log(settings.log_level)
     service = _Service(app, settings)
     # Nothing is put back afterwards: the process ends, and until it has ended signals and the last resort count.
-    with service.stop_request.by_signals():
-        code = DRAINED
-        try:
-            code = trio.run(service.run)
-        except BaseException as error:  # noqa: BLE001  (raised again)
-            code = FAILED
-            raise unwrap(error) from None  # sys.exit() in a child, say
-        finally:
-            service.stop_request.leave(code)
-        sys.exit(code)
+    service.stop_request.obey_signals()
+    code = DRAINED
+    try:
+        code = trio.run(service.run)
+    except BaseException as error:  # noqa: BLE001  (raised again)
+        code = FAILED
+        raise unwrap(error) from None  # sys.exit() in a child, say
+    finally:
+        service.stop_request.leave(code)
+    sys.exit(code)
 
 
 async def serve(app: Supervisor, settings: RunSettings | None = None) -> int:
@@ -90,10 +90,11 @@ async def serve(app: Supervisor, settings: RunSettings | None = None) -> int:
     `grace` time after a signal is over.
     """
     service = _Service(app, RunSettings() if settings is None else settings)
+    put_back = service.stop_request.obey_signals()
     try:
-        with service.stop_request.by_signals():
-            return await service.run()
+        return await service.run()
     finally:
+        put_back()
         service.dismiss()
 
 
@@ -178,7 +179,7 @@ class _Service:
     def _hear(self) -> None:
         """Somebody has asked to stop, or asked again; in the loop."""
         self._budget = self.stop_request.budget()
-        self.runtime.stop_by = self._budget.children_until
+        self.runtime.stop_all_by(self._budget.children_until)
         _logger.info(
             "asked to stop by %s%s: %.1f s left",
             self.stop_request.by,
@@ -195,6 +196,9 @@ class _Service:
         is_root = "/" not in event.path
         if is_root and event.decision.verdict in {"give up", "roll back"} and self._budget is None:
             self.stop_request.leave(FAILED)
+            grace = self._settings.grace
+            self.runtime.stop_all_by(Budget.plan(trio.current_time(), grace=grace, settle=0.0).children_until)
+            self._enter("stopping")
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase

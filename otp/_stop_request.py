@@ -92,18 +92,20 @@ class StopRequest:
         finally:
             self._tell = self._token = None
 
-    @contextmanager
-    def by_signals(self) -> Generator[None]:
-        """Within this block SIGTERM and SIGINT ask. Only the main thread can have it so; in others it does nothing."""
+    def obey_signals(self) -> Callable[[], None]:
+        """Have SIGTERM and SIGINT ask from now on; return what puts back who obeyed them before.
+
+        Only the main thread can have it so; in others this does nothing.
+        """
         if threading.current_thread() is not threading.main_thread():
-            yield
-            return
+            return lambda: None
         before = {number: signal.signal(number, self._handle) for number in SIGNALS}
-        try:
-            yield
-        finally:
+
+        def put_back() -> None:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+        return put_back
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  (all handlers get one)
         self.ask(signal.Signals(number).name)

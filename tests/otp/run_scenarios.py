@@ -1,7 +1,9 @@
 """A program that is run as a process by test_run.py: `python run_scenarios.py SCENARIO`."""
 
 # ruff: noqa: T201  (test_run.py reads what it prints)
+import atexit
 import os
+import signal
 import sys
 import threading
 import time
@@ -70,6 +72,12 @@ async def start_a_thread_that_never_ends():
     await trio.sleep_forever()
 
 
+async def send_a_signal_at_exit():
+    atexit.register(print, "the program has ended by itself")
+    atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+    await trio.sleep_forever()
+
+
 async def announce():
     print("path", current_context().path, flush=True)
     await trio.sleep_forever()
@@ -85,6 +93,7 @@ SCENARIOS = {
     "fail": [child(fail), last],
     "leave": [consumer, child(leave), last],
     "thread": [child(start_a_thread_that_never_ends), last],
+    "signal at exit": [child(send_a_signal_at_exit), last],
 }
 
 if __name__ == "__main__":

@@ -162,6 +162,15 @@ def test_sys_exit_in_a_child_is_what_it_says():
     assert "cleaned up" in out, "the others were stopped in order"
 
 
+def test_a_signal_while_the_interpreter_ends_changes_nothing():
+    with Process("signal at exit") as process:
+        process.wait_for("path app/announce")
+        process.signal()
+        code, out = process.end()
+    assert code == 0
+    assert "the program has ended by itself" in out
+
+
 def test_a_thread_that_never_ends_does_not_keep_the_process():
     with Process("thread", HOLDFAST_GRACE="3") as process:
         process.wait_for("path app/announce")

@@ -6,7 +6,7 @@ import math
 import pytest
 import trio
 
-from otp import Behaviour, Supervisor, child
+from otp import Actor, Behaviour, Killed, Supervisor, child, send
 from otp._service import DRAINED, FAILED, ServicePhase, _Service
 from otp._settings import RunSettings
 from otp._stop_request import GIVEN_BACK
@@ -135,6 +135,26 @@ async def test_a_second_request_cuts_the_drain_short(autojump_clock):
     assert service.phases[1:] == [("settling", 1), ("draining", 5), ("stopping", 7.5), ("stopped", 7.5)]
 
 
+async def test_a_second_request_while_it_stops_leaves_children_less_time_but_some_for_their_cleanup(autojump_clock):
+    cleaned = []
+
+    class Stubborn(Actor):
+        async def handle_message(self, message):
+            await trio.sleep_forever()
+
+        async def terminate(self, reason):
+            cleaned.append(reason)
+
+    async def keep_busy():
+        send("stubborn", "work")
+        await trio.sleep_forever()
+
+    service = Service([child(Stubborn, name="stubborn", shutdown=60.0), child(keep_busy)])
+    assert await service.run_and_ask(1, 2) == DRAINED
+    assert service.phases[-2:] == [("stopping", 1), ("stopped", 5)]
+    assert cleaned == [Killed()]
+
+
 async def test_a_second_request_cuts_settling_short_and_work_that_is_done_is_not_given_back(autojump_clock):
     service = Service([child(lambda: Consumer(work=0), id="idle")], settle=4.0)
     assert await service.run_and_ask(1, 2) == DRAINED
@@ -185,6 +205,25 @@ async def test_giving_up_is_a_failure_with_its_cause_in_the_log(autojump_clock, 
     assert await service.run_and_ask() == FAILED
     assert "the service has failed" in caplog.text
     assert "ValueError: no such table: job" in caplog.text
+
+
+async def test_giving_up_makes_it_not_ready_at_once_and_ends_within_the_grace_time(autojump_clock):
+    seen = []
+
+    class Slow(Actor):
+        async def terminate(self, reason):
+            seen.append(service.ready().ok)
+            await trio.sleep_forever()
+
+    async def faulty():
+        await trio.sleep(1)
+        raise ValueError
+
+    service = Service([child(Slow, shutdown=60.0), child(faulty, restart="permanent")], grace=5.0)
+    assert await service.run_and_ask() == FAILED
+    assert seen == [False]
+    assert service.phases[1][0] == "stopping"
+    assert service.phases[-1][1] <= 1 + 4 + 5
 
 
 async def test_a_failed_start_is_a_failure_with_its_cause_in_the_log(autojump_clock, caplog):
