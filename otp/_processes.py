@@ -14,6 +14,7 @@ import os
 import pickle
 import signal
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar, TypeVarTuple
 
 import attrs
@@ -174,16 +175,19 @@ class WorkerProcesses:
             self._path, self._emit = "", self._on_event or _nobody
         else:
             self._path, self._emit = context.path, self._on_event or context.emit
-        self._open = True
+        import_module("multiprocessing.util")  # it has an exit function of its own, which has to come after ours
         atexit.register(self._kill_all)
         try:
             if self._prewarm:
-                self._idle += [self._spawn() for _ in range(self._limit)]
-                for worker in self._idle:
+                for _ in range(self._limit):
+                    self._spawn()
+                for worker in list(self._all):
                     await self._wait_ready(worker)
+                self._idle += self._all
         except BaseException:
             await self._close()
             raise
+        self._open = True
         return self
 
     async def __aexit__(

@@ -142,6 +142,31 @@ async def test_at_most_limit_at_once_and_prewarmed():
         assert cpu.statistics().started == 2
 
 
+async def test_it_is_not_open_before_all_are_prewarmed():
+    cpu = WorkerProcesses(1, prewarm=True)
+    refused = 0
+
+    async def be_early():
+        nonlocal refused
+        while True:
+            try:
+                await cpu.run(divide, 1, 1)
+            except WorkersClosed:
+                refused += 1
+                await trio.sleep(0.005)
+            else:
+                return
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(be_early)
+        await trio.sleep(0.01)
+        async with cpu:
+            assert await cpu.run(divide, 4, 2) == 2
+            assert cpu.statistics().ended == 0
+            await until(lambda: not nursery.child_tasks)
+    assert refused > 0
+
+
 async def test_init_runs_once_in_each_worker():
     async with WorkerProcesses(1, init=prepare) as cpu:
         pid = await cpu.run(os.getpid)
@@ -302,6 +327,25 @@ def test_group_signals_do_not_hit_a_worker_that_is_just_starting(tmp_path):
     script.write_text(GROUP_SIGNAL)
     ran = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
     assert (ran.stdout, ran.stderr) == ("True 0\n", "")
+
+
+NOT_LEFT = """
+import os, trio
+from otp import WorkerProcesses
+async def main():
+    cpu = WorkerProcesses(1)
+    await cpu.__aenter__()
+    print(await cpu.run(os.getpid) != os.getpid())
+if __name__ == "__main__":
+    trio.run(main)
+"""
+
+
+def test_workers_that_were_never_left_do_not_keep_the_interpreter_from_ending(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(NOT_LEFT)
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.stdout, ran.stderr, ran.returncode) == ("True\n", "", 0)
 
 
 PARENT = """
