@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from uuid import uuid4
 
 import pytest
 import trio
 
 from otp import Backoff, WorkersClosed, child
-from otp.engines import LeaseLost, MemoryEngine, MemoryStore, StoreUnavailable, Token, UnknownPayload
+from otp.engines import Envelope, LeaseLost, MemoryEngine, MemoryStore, StoreUnavailable, Token, UnknownPayload
 from otp.testing import no_task_left, settle
 from patterns import (
     HandlerStuck,
@@ -21,7 +22,7 @@ from patterns import (
     OftenReleased,
     StoreOutage,
 )
-from queues import Done, Reject, Release, Retry
+from queues import Done, NewJob, Reject, Release, Retry, backend_for
 from tests.patterns.support import Consumer, Task, pod, shielded_sleep, tasks, until
 
 SOON = Backoff(initial=0.5, cap=0.5, jitter=0.0)
@@ -361,6 +362,74 @@ async def test_a_job_that_comes_back_while_its_old_handler_still_cleans_up(autoj
         assert here.events.one(JobDone).attempt == 2
         await queues[0].put(Task("b"))  # nothing has been mixed up
         await until(lambda: len(here.events.of(JobStarted)) == 3)
+        assert here.restarts == 0
+
+
+async def test_fault_22_an_acknowledgement_after_the_lease_was_lost(autojump_clock):
+    """The handler shields itself from the loss and goes on; in the store nothing comes of it."""
+    store = MemoryStore()
+
+    async def work(job):
+        if job.attempt == 1:
+            here.engine.down = True
+            await shielded_sleep(10)
+            here.engine.down = False
+
+    async with MemoryEngine(store=store, lease=60.0) as other:
+        async with pod(consumer(work, queues := []), store=store, lease=6.0) as here:
+            await queues[0].put(Task("a"))
+            await until(lambda: here.events.of(JobStarted))
+            while not (jobs := await tasks(other).claim(1)):
+                await tasks(other).wait()
+            before = await tasks(other).statistics()
+            await until(lambda: here.events.of(JobLost))
+            assert await tasks(other).statistics() == before
+            assert not here.events.of(JobDone)
+            await tasks(other).ack(jobs[0])
+            assert here.restarts == 0
+
+
+async def test_fault_19_a_handler_that_always_fails(autojump_clock):
+    """Dead after its attempts, with everything that helps to find out why; others flow, and a requeue works."""
+    broken = [True]
+
+    async def work(job):
+        if job.payload.name == "poison" and broken:
+            raise ValueError(f"attempt {job.attempt}")
+
+    async with pod(consumer(work, queues := [], max_attempts=3)) as here:
+        queue = queues[0]
+        await queue.put(Task("poison"), headers={"trace": "t1"})
+        await queue.put(Task("good"))
+        await until(lambda: here.events.of(JobDied))
+        assert len(here.events.of(JobDone)) == 1
+        (letter,) = await queue.dead.list()
+        assert (letter.attempts, letter.envelope.headers["trace"]) == (3, "t1")
+        assert "attempt 3" in letter.error
+        assert [failure.attempt for failure in letter.history] == [1, 2, 3]
+        broken.clear()
+        await queue.dead.requeue(letter.id)
+        await until(lambda: len(here.events.of(JobDone)) == 2)
+
+
+async def test_fault_21_a_payload_that_cannot_be_decoded_never_reaches_the_handler(autojump_clock):
+    seen = []
+
+    async def work(job):
+        seen.append(job.payload)
+
+    async with pod(consumer(work, queues := [], unknown_grace=10.0)) as here:
+        for topic, version, body in (("task", 1, b"garbage"), ("task", 2, b"{}"), ("other", 1, b"{}")):
+            envelope = Envelope(topic=topic, version=version, body=body)
+            job = NewJob(id=str(uuid4()), envelope=envelope, dedup=None, delay=0.0, priority=0)
+            await backend_for(here.engine, "tasks").put([job])
+        await queues[0].put(Task("good"))
+        await until(lambda: here.events.of(JobDone))
+        assert seen == [Task("good")]
+        statistics = await queues[0].statistics()
+        assert (statistics.dead, statistics.set_aside) == (1, 2)  # the unknown ones wait for a newer program
+        await trio.sleep(11)
+        assert (await queues[0].statistics()).dead == 3
         assert here.restarts == 0
 
 
