@@ -177,15 +177,22 @@ class ChildContext:
 
         Once the child was asked to stop, that is the time left until `stop_deadline`. With ``shutdown="brutal"``
         there is none: the block runs up to its first wait. A child whose cleanup was cut short counts as
-        :class:`Killed`, unless it had crashed before.
+        :class:`Killed`, unless it had crashed before. Within another such block, as in an actor's `terminate`, it
+        gets no longer than that has.
         """
         life = self._life
-        with trio.CancelScope(shield=True, deadline=life.cleanup_deadline()) as scope:
+        around = life.cleanup
+        deadline = life.cleanup_deadline()
+        if around is not None:
+            deadline = min(deadline, around.deadline)
+        with trio.CancelScope(shield=True, deadline=deadline) as scope:
             life.cleanup = scope
             try:
                 yield scope
             finally:
-                life.cleanup = None
+                life.cleanup = around
+                if around is not None and life.stop_asked:  # perhaps only now
+                    around.deadline = min(around.deadline, life.stop_deadline)
         if scope.cancelled_caught:
             life.cut_short = True
 

@@ -15,6 +15,7 @@ from ._life import Life, Outcome
 from ._log import log_events
 from ._runtime import Runtime
 from ._spec import Supervisor, child
+from ._unwrap import unwrap
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -82,7 +83,7 @@ def _raise_first(interrupted: BaseException | None, failure: BaseException | Non
     if failure is None:
         if body is not None:
             raise body
-    elif body is None or isinstance(body, trio.Cancelled | NotAlive):
+    elif body is None or isinstance(unwrap(body), trio.Cancelled | NotAlive):
         # The body merely noticed that the tree was going down.
         raise failure
     elif not isinstance(body, Exception):

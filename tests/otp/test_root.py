@@ -128,6 +128,15 @@ async def test_giving_up_is_raised_although_the_body_fell_over_the_dead_tree():
             await ref.call(boom)
 
 
+async def test_giving_up_is_raised_although_a_nursery_in_the_body_fell_over_the_dead_tree():
+    with pytest.raises(GaveUp):
+        async with (
+            open_supervisor(Supervisor([child(Echo)], intensity=0)) as supervisor,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(supervisor.ref("Echo").call, boom)
+
+
 async def test_two_failures_at_once_are_both_raised():
     with pytest.raises(ExceptionGroup) as group:  # noqa: PT012
         async with open_supervisor(Supervisor([child(Echo)], intensity=0)) as supervisor:

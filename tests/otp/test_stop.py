@@ -151,6 +151,38 @@ async def test_a_stop_shortens_a_cleanup_that_is_going_on():
     assert spec.shutdown == "infinity"
 
 
+async def test_a_cleanup_within_a_cleanup_gets_no_longer_than_that_has():
+    inner = []
+
+    async def terminate(actor):
+        await trio.sleep(4)
+        began = trio.current_time()
+        with actor.context.cleanup():
+            await trio.sleep_forever()
+        inner.append(trio.current_time() - began)
+
+    spec = child(Journal().actor("a", terminate=terminate), id="a", shutdown=5.0, restart="temporary")
+    async with open_supervisor(Supervisor([spec])) as supervisor:
+        supervisor.ref("a").send(boom)
+        await trio.sleep(10)
+    assert inner == pytest.approx([1.0])
+
+
+async def test_a_stop_shortens_a_cleanup_also_after_one_within_it():
+    async def terminate(actor):
+        with actor.context.cleanup():
+            await trio.sleep(2)
+        await trio.sleep_forever()
+
+    runtime = Runtime()
+    spec = child(Journal().actor("a", terminate=terminate), id="a", shutdown=50.0)
+    async with open_supervisor(Supervisor([spec]), runtime=runtime) as supervisor:
+        supervisor.ref("a").send(boom)
+        await wait_all_tasks_blocked()
+        runtime.stop_by = began = trio.current_time() + 4
+    assert trio.current_time() == pytest.approx(began)
+
+
 async def test_brutal_runs_terminate_up_to_its_first_wait():
     steps = []
 
