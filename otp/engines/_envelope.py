@@ -116,7 +116,7 @@ class Topic(Generic[T]):
 
         try:
             body = dump(value, self.type)
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             # The error text of json names a type or "Out of range float", not the payload.
             raise TypeError(f"topic {self.name!r}: {type_name(value)} cannot be encoded: {error}") from None
         return Envelope(topic=self.name, version=self.version, body=body, headers=headers or {})

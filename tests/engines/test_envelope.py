@@ -1,12 +1,15 @@
 """Payloads: encoding, versions, and errors that never show what is inside."""
 
 import enum
+import json
 import traceback
 import uuid
+from collections import OrderedDict
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from attrs import field, frozen, validators
@@ -20,6 +23,10 @@ SECRET = "hunter2hunter2"
 
 class Colour(enum.Enum):
     RED = "red"
+
+
+class Size(enum.IntEnum):
+    ONE = 1
 
 
 @frozen
@@ -89,6 +96,28 @@ def test_any_content(text: str, blob: bytes, numbers: dict[str, int]):
         assert Topic("t", str).decode(Topic("t", str).encode(text)) == text
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (dict[int, str], {1: "a", -2: "b"}),
+        (dict[float, int], {1.5: 1}),
+        (dict[bool, int], {True: 1}),
+        (dict[Size, int], {Size.ONE: 1}),
+        (dict[Colour, int], {Colour.RED: 1}),
+        (dict[date, int], {date(2026, 8, 1): 1}),
+        (dict[uuid.UUID, dict[int, int]], {uuid.UUID(int=7): {1: 2}}),
+        (dict[int | None, int], {None: 1, 2: 2}),
+        (Mapping[int, list[int]], {1: [2]}),
+        (OrderedDict[int, int], OrderedDict({3: 1})),
+    ],
+)
+def test_keys_that_are_not_text(kind: Any, value: Any):
+    topic = Topic("t", kind)
+    found = topic.decode(topic.encode(value))
+    assert found == value
+    assert type(found) is type(value)
+
+
 def test_versions_are_lifted_in_a_chain():
     assert LOGIN.decode(login(b'{"user":"a","pw":"b"}', 1)) == Login("a", "b")
     assert LOGIN.decode(login(b'{"user":"a","password":"b"}', 2)) == Login("a", "b")
@@ -142,6 +171,34 @@ def test_bad_payloads_are_refused_without_showing_them(envelope: Envelope, match
     assert SECRET not in repr(envelope)
 
 
+@frozen
+class Choice:
+    one: Literal["a", "b"] = "a"
+    many: dict[str, int] = field(factory=dict[str, int])
+    numbers: dict[int, int] = field(factory=dict[int, int])
+    text: str = field(default="")
+
+    @text.validator
+    def _(self, _attribute: object, value: str) -> None:
+        if value:
+            raise AttributeError  # cattrs' own words for errors stumble over one without arguments
+
+
+@pytest.mark.parametrize(
+    ("body", "match"),
+    [
+        ({"one": SECRET}, r"does not fit .* @ \$\.one"),
+        ({"many": {SECRET: "x"}}, r"expected int @ \$\.many\[\.\.\.\]"),
+        ({"numbers": {SECRET: 1}}, r"expected int @ \$\.numbers\[\.\.\.\]"),
+        ({"text": SECRET}, "does not fit"),
+    ],
+)
+def test_no_value_and_no_key_is_shown(body: dict[str, Any], match: str):
+    with pytest.raises(BadPayload, match=match) as caught:
+        Topic("choice", Choice).decode(Envelope(topic="choice", version=1, body=json.dumps(body).encode()))
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
 def test_what_cannot_be_encoded():
     with pytest.raises(TypeError, match="carries Login"):
         LOGIN.encode("x")  # type: ignore[arg-type]
@@ -149,6 +206,8 @@ def test_what_cannot_be_encoded():
         Topic("f", float).encode(float("nan"))
     with pytest.raises(TypeError, match="cannot be encoded"):
         Topic("o", object).encode(object())
+    with pytest.raises(TypeError, match="cannot be encoded"):
+        Topic("d", list[date]).encode(["today"])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="headers"):
         LOGIN.encode(Login("a", "b"), headers={"a": 1})  # type: ignore[dict-item]
 
