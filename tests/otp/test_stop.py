@@ -152,7 +152,7 @@ async def test_a_stop_shortens_a_cleanup_that_is_going_on():
 
 
 async def test_a_cleanup_within_a_cleanup_gets_no_longer_than_that_has():
-    inner = []
+    inner: list[float] = []
 
     async def terminate(actor):
         await trio.sleep(4)
