@@ -2,6 +2,7 @@
 
 # ruff: noqa: T201  (test_run.py reads what it prints)
 import atexit
+import gc
 import os
 import signal
 import sys
@@ -78,6 +79,11 @@ async def send_a_signal_at_exit():
     await trio.sleep_forever()
 
 
+async def count_at_exit():
+    atexit.register(lambda: print("left to collect:", gc.get_count()[0] < 10_000 < gc.get_freeze_count()))
+    await trio.sleep_forever()
+
+
 async def announce():
     print("path", current_context().path, flush=True)
     await trio.sleep_forever()
@@ -93,6 +99,7 @@ SCENARIOS = {
     "fail": [child(fail), last],
     "leave": [consumer, child(leave), last],
     "thread": [child(start_a_thread_that_never_ends), last],
+    "count at exit": [child(count_at_exit), last],
     "signal at exit": [child(send_a_signal_at_exit), last],
 }
 

@@ -171,6 +171,15 @@ def test_a_signal_while_the_interpreter_ends_changes_nothing():
     assert "the program has ended by itself" in out
 
 
+def test_the_last_collection_has_next_to_nothing_to_do():
+    with Process("count at exit") as process:
+        process.wait_for("path app/announce")
+        process.signal()
+        code, out = process.end()
+    assert code == 0
+    assert "left to collect: True" in out
+
+
 def test_a_thread_that_never_ends_does_not_keep_the_process():
     with Process("thread", HOLDFAST_GRACE="3") as process:
         process.wait_for("path app/announce")
