@@ -239,7 +239,7 @@ class InboxReader(Generic[T]):
 
         """
         known = self._forget_ahead(entry.seq, certain=tx is None)
-        await self._backend.bury(self._name, self._token, entry.seq, reason, error_text(error), tx)
+        await self._backend.bury(self._name, self._token, entry.seq, storable(reason), error_text(error), tx)
         self._ahead.extend(known)
         when_committed(tx, lambda: self._note_processed(entry.seq))
 
@@ -261,4 +261,9 @@ class InboxReader(Generic[T]):
 def error_text(error: BaseException | str) -> str:
     """Return what is kept of an error."""
     text = error if isinstance(error, str) else "".join(traceback.format_exception(error))
-    return text[-_LONGEST_ERROR:]
+    return storable(text[-_LONGEST_ERROR:])
+
+
+def storable(text: str) -> str:
+    """Return the text as every store takes it: without NUL, and without the lone surrogates of odd file names."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")

@@ -13,6 +13,15 @@ def _seconds(_instance: object, _attribute: object, value: object) -> None:
     check_seconds("delay", value)
 
 
+def storable(text: str) -> str:
+    """The text as every store takes it: without NUL, and without the lone surrogates that odd file names bring."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
+
+
+def _reason(value: object) -> object:
+    return storable(value) if isinstance(value, str) else value  # what else it may be, the validator says
+
+
 def error_text(error: BaseException | str | None) -> str | None:
     """What is stored of an error: its traceback, or the text itself; the middle of a very long one is left out."""
     if error is None:
@@ -21,7 +30,7 @@ def error_text(error: BaseException | str | None) -> str | None:
     if len(text) > ERROR_LIMIT:
         half = ERROR_LIMIT // 2
         text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
-    return text
+    return storable(text)
 
 
 @frozen
@@ -44,7 +53,7 @@ class Retry:
 class Reject:
     """No further attempt can help: the job goes to the dead letters, with `reason` in words."""
 
-    reason: str = field(validator=validators.and_(validators.instance_of(str), validators.min_len(1)))
+    reason: str = field(converter=_reason, validator=[validators.instance_of(str), validators.min_len(1)])
     error: str | None = field(default=None, kw_only=True, converter=error_text)
 
 

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 ENVELOPE = "topic, version, codec, body, headers, checksum"
 
 # Appends the failure of the attempt that the row is in; of many, the first and the last ones are kept.
-# ?1 is the time and ?2 the error's text.
+# ?1 is the time and ?2 the error's text. A damaged history begins anew: it must not keep a job from being finished.
 REMEMBER = f"""
 json_remove(
-    json_insert(history, '$[#]', json_object(
+    json_insert(iif(json_valid(history), history, '[]'), '$[#]', json_object(
         'attempt', attempts, 'at', ?1, 'owner', owner, 'error', substr(coalesce(?2, 'no error was given'), -{SUMMARY})
     )),
-    CASE WHEN json_array_length(history) >= {HISTORY} THEN '$[1]' ELSE '$[{HISTORY + 1}]' END
+    CASE WHEN iif(json_valid(history), json_array_length(history), 0) >= {HISTORY}
+        THEN '$[1]' ELSE '$[{HISTORY + 1}]' END
 )"""
 
 
@@ -36,19 +37,20 @@ def envelope_columns(envelope: Envelope) -> tuple[str, int, str, bytes, str | No
 def envelope_from(columns: Sequence[Any]) -> Envelope:
     """The envelope from `ENVELOPE`'s values. It is not judged here: damage is the reader's finding."""
     topic, version, codec, body, headers, checksum = columns
-    return Envelope(
-        topic=topic,
-        version=version,
-        codec=codec,
-        body=body,
-        headers=json.loads(headers) if headers else {},
-        checksum=checksum,
-    )
+    try:
+        kept = json.loads(headers) if headers else {}
+        return Envelope(topic=topic, version=version, codec=codec, body=body, headers=kept, checksum=checksum)
+    except (AttributeError, TypeError, ValueError):
+        # Damaged headers. No checksum is negative, so decoding it says BadPayload: one job is buried, no claim fails.
+        return Envelope(topic=topic, version=version, codec=codec, body=body, checksum=-1)
 
 
 def history_from(column: str) -> tuple[Failure, ...]:
-    """The failures from the history column."""
-    return tuple(Failure(**each) for each in json.loads(column))
+    """The failures from the history column; they are for people only, so damage to them hinders nobody."""
+    try:
+        return tuple(Failure(**each) for each in json.loads(column))
+    except (ValueError, TypeError):
+        return ()
 
 
 def _untyped(c: apsw.Connection) -> Any:

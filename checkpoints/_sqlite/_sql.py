@@ -42,10 +42,11 @@ def envelope_of(columns: Row) -> Envelope:
     """Return the envelope in the columns ENVELOPE."""
     topic, version, codec, headers, checksum, body = columns
     try:
-        kept: dict[str, str] = json.loads(headers) if headers else {}
-    except ValueError:
-        kept, checksum = {}, -1  # damaged: no checksum is negative, so decoding it says BadPayload
-    return Envelope(topic=topic, version=version, codec=codec, headers=kept, checksum=checksum, body=body)
+        kept = json.loads(headers) if headers else {}
+        return Envelope(topic=topic, version=version, codec=codec, headers=kept, checksum=checksum, body=body)
+    except (AttributeError, TypeError, ValueError):
+        # Damaged headers: no checksum is negative, so decoding it says BadPayload.
+        return Envelope(topic=topic, version=version, codec=codec, checksum=-1, body=body)
 
 
 def dump_history(history: tuple[Failure, ...]) -> str:

@@ -110,6 +110,17 @@ class Burying(Reading):
             assert await forgetful.dead.drop("order-1")
             assert not (await inbox.post(Coin(1), id="order-1")).duplicate
 
+    async def test_any_text_of_an_error_can_be_kept(self, make_engine: MakeEngine) -> None:
+        async with self.pods(make_engine) as (pod,):
+            await self.inbox(pod).post(Coin(1), id="order-1")
+            reader = await self.reader(pod, 1)
+            await reader.failed(await self.head(reader), FileNotFoundError("caf\udce9\0: not found"))
+            await reader.bury(await self.head(reader), reason="caf\udce9\0", error="caf\udce9\0: no value")
+            (letter,) = await self.inbox(pod).dead.list()
+            assert letter.reason == "caf\\udce9\\0"
+            assert letter.error.endswith("no value")
+            assert letter.history[0].error.endswith("not found\n")
+
     async def test_burying_and_requeueing_belong_to_the_callers_transaction(self, make_engine: MakeEngine) -> None:
         self.need("transactions")
         async with self.pods(make_engine) as (pod,):

@@ -175,6 +175,46 @@ async def test_very_long_errors_are_shortened(engine):
         assert "characters left out" in job.last_error
 
 
+@pytest.mark.parametrize("text", ["caf\udce9.txt", "a\0b"])
+async def test_no_error_text_keeps_an_outcome_from_being_written(engine, text):
+    async with engine:
+        queue = Queue(engine, "q", [WORK])
+        await queue.put(Work(1))
+        (job,) = await queue.claim()
+        await queue.retry(job, delay=0, error=FileNotFoundError(f"{text}: not found"))
+        (job,) = await queue.claim()
+        assert job.last_error is not None
+        assert "not found" in job.last_error
+        await queue.reject(job, reason=text, error=ValueError(f"{text}: no value"))
+        (letter,) = await queue.dead.list()
+        assert letter.reason in ("caf\\udce9.txt", "a\\0b")
+        assert "no value" in letter.error
+        assert ["not found" in failure.error for failure in letter.history] == [True, False]
+
+
+@pytest.mark.parametrize("headers", ['{"trace', '{"trace": 5}', "7"])
+async def test_a_damaged_row_hinders_no_other_job(tmp_path, headers):
+    async with SqliteEngine(tmp_path / "jobs.db", synchronous="normal") as engine:
+        queue = Queue(engine, "q", [WORK])
+        for number in (1, 2):
+            await queue.put(Work(number), headers={"trace": "t"})
+
+        def damage(c):
+            c.execute("UPDATE hf_job SET headers = ? WHERE seq = 1", (headers,))
+            c.execute("UPDATE hf_job SET history = '[{' WHERE seq = 2")
+
+        await engine.write(damage)
+        (job,) = await queue.claim(2)
+        assert job.payload == Work(2)
+        (letter,) = await queue.dead.list()
+        assert "checksum" in letter.reason
+        await queue.retry(job, delay=0, error="no way")
+        (job,) = await queue.claim()
+        await engine.write(damage)
+        await queue.reject(job, reason="enough")
+        assert [len(letter.history) for letter in await queue.dead.list()] == [1, 1]
+
+
 def test_nobody_elses_payload_or_secret_is_shown(engine):
     assert repr(Queue(engine, "q", [WORK])).startswith("<Queue 'q' on ")
 
