@@ -19,6 +19,7 @@ from otp import (
     ChildNotFound,
     ChildRestarting,
     ChildRunning,
+    ChildStartFailed,
     Crashed,
     FailedToStart,
     GaveUp,
@@ -38,6 +39,7 @@ from otp import (
     open_supervisor,
     whereis,
 )
+from otp._protocol import TerminateChild
 from otp.testing import capture_events, no_task_left
 from tests.otp.actors import Boom, Echo, Journal, boom
 from tests.otp.virtual import virtual_time
@@ -576,6 +578,27 @@ async def test_rows_080_081_hanging_restart_loop(row, strategy):
         await trio.sleep(10)
         assert starts == tried
         assert statuses(supervisor)["broken"] == "stopped"
+
+
+async def test_row_080_who_is_waiting_is_served_before_the_next_try():
+    starts = 0
+
+    class Broken(Echo):
+        async def init(self):
+            nonlocal starts
+            starts += 1
+            if starts > 1:
+                raise Boom
+
+    runtime = Runtime()
+    async with open_supervisor(Supervisor([child(Broken, id="a")], intensity=100), runtime=runtime) as supervisor:
+        # Asked before the supervisor hears that its first try has failed.
+        task = supervisor._task
+        runtime.events.subscribe(lambda _: task._post(TerminateChild("a")), ChildStartFailed)
+        supervisor.ref("a").send(boom)
+        await wait_all_tasks_blocked()
+        assert statuses(supervisor) == {"a": "stopped"}
+    assert starts == 2
 
 
 async def test_row_080_a_failing_restart_loop_can_be_stopped():
