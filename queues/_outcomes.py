@@ -1,6 +1,7 @@
 """How the handling of a job ended, as values."""
 
 import traceback
+from typing import cast
 
 from attrs import field, frozen, validators
 
@@ -18,8 +19,8 @@ def storable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
 
 
-def _reason(value: object) -> object:
-    return storable(value) if isinstance(value, str) else value  # what else it may be, the validator says
+def _reason(value: object) -> str:
+    return storable(value) if isinstance(value, str) else cast("str", value)  # the validator says what it must be
 
 
 def error_text(error: BaseException | str | None) -> str | None:
@@ -53,7 +54,9 @@ class Retry:
 class Reject:
     """No further attempt can help: the job goes to the dead letters, with `reason` in words."""
 
-    reason: str = field(converter=_reason, validator=[validators.instance_of(str), validators.min_len(1)])
+    reason: str = field(
+        converter=_reason, validator=validators.and_(validators.instance_of(str), validators.min_len(1))
+    )
     error: str | None = field(default=None, kw_only=True, converter=error_text)
 
 

@@ -38,7 +38,7 @@ def envelope_from(columns: Sequence[Any]) -> Envelope:
     """The envelope from `ENVELOPE`'s values. It is not judged here: damage is the reader's finding."""
     topic, version, codec, body, headers, checksum = columns
     try:
-        kept = json.loads(headers) if headers else {}
+        kept: Any = json.loads(headers) if headers else {}
         return Envelope(topic=topic, version=version, codec=codec, body=body, headers=kept, checksum=checksum)
     except (AttributeError, TypeError, ValueError):
         # Damaged headers. No checksum is negative, so decoding it says BadPayload: one job is buried, no claim fails.

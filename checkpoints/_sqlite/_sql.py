@@ -42,7 +42,7 @@ def envelope_of(columns: Row) -> Envelope:
     """Return the envelope in the columns ENVELOPE."""
     topic, version, codec, headers, checksum, body = columns
     try:
-        kept = json.loads(headers) if headers else {}
+        kept: Any = json.loads(headers) if headers else {}
         return Envelope(topic=topic, version=version, codec=codec, headers=kept, checksum=checksum, body=body)
     except (AttributeError, TypeError, ValueError):
         # Damaged headers: no checksum is negative, so decoding it says BadPayload.
