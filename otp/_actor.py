@@ -256,10 +256,9 @@ class Actor(Behaviour):
 
 def _ending(life: Life, raised: BaseException) -> ExitReason:
     """What an actor ends with whose handler raised, or was cancelled."""
-    match unwrap(raised):
-        case trio.Cancelled():
-            return Killed() if life.failure is None else _ending(life, life.failure)
-        case Stop() as stop:
-            return stop.exit_reason()
-        case error:
-            return Crashed(error)
+    error: BaseException | None = unwrap(raised)
+    if isinstance(error, trio.Cancelled):
+        error = life.failure
+    if error is None:
+        return Killed()
+    return error.exit_reason() if isinstance(error, Stop) else Crashed(error)

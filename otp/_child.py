@@ -234,7 +234,7 @@ async def run_child(life: Life) -> None:
         outcome = await _live(life)
     except BaseException as raised:  # (this is the one place where a child's errors end)
         match unwrap(raised):
-            case trio.Cancelled():
+            case trio.Cancelled() if trio.current_effective_deadline() == -math.inf:
                 # Not by our own scope, so the nursery itself goes down: that of the supervisor was cut short.
                 raise
             case Ignore() as ignore:
@@ -243,7 +243,8 @@ async def run_child(life: Life) -> None:
                 outcome = stop.exit_reason()
             case error:
                 outcome = Crashed(error)
-                if not isinstance(error, Exception):
+                # (A Cancelled that is none of ours was brought here from another task: a mistake like any other.)
+                if not isinstance(error, Exception | trio.Cancelled):
                     # Ctrl-C or sys.exit hit whatever task was running: not this child's failure but the program's end.
                     runtime.interrupt(error)
     finally:

@@ -423,6 +423,32 @@ async def test_a_child_with_a_nursery_in_a_supervisor_that_is_cut_short_does_not
         await trio.sleep(1)  # this block goes on
 
 
+async def test_a_cancellation_that_belongs_to_another_task_is_a_crash_and_not_the_end_of_everything():
+    caught = []
+
+    async def catch():
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            try:
+                await trio.sleep_forever()
+            except trio.Cancelled as cancelled:
+                caught.append(cancelled)
+                raise
+
+    async def raises_what_it_was_told():
+        raise caught[0]
+
+    await catch()
+    runtime = Runtime()
+    with capture_events(runtime) as events:
+        tree = Supervisor([child(Echo), child(raises_what_it_was_told, restart="temporary")])
+        async with open_supervisor(tree, runtime=runtime) as supervisor:
+            await wait_all_tasks_blocked()
+            assert supervisor.ref("Echo").alive
+            (exited,) = events.of(ChildExited)
+    assert exited.reason == Crashed(caught[0])
+
+
 async def test_a_hosted_child_with_a_nursery_is_cancelled_with_its_host():
     async def works_in_a_nursery():
         async with trio.open_nursery() as nursery:

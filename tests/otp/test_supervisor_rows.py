@@ -598,6 +598,7 @@ async def test_row_080_who_is_waiting_is_served_before_the_next_try():
         supervisor.ref("a").send(boom)
         await wait_all_tasks_blocked()
         assert statuses(supervisor) == {"a": "stopped"}
+        assert supervisor.statistics().restarts == 1
     assert starts == 2
 
 
