@@ -35,7 +35,7 @@ demo: demo-env
 demo-seeds: demo-env
 	@seed=1; while [ $$seed -le $(SEEDS) ]; do \
 	  echo "-- Seed $$seed of $(SEEDS)"; \
-	  $(RUN) -m examples.rolling_deploy --faults kill,pause --seed $$seed $(ARGS) || exit 1; \
+	  $(RUN) -m examples.rolling_deploy --jobs 16 --expect-resumed 1 --faults kill,pause --seed $$seed $(ARGS) || exit 1; \
 	  seed=$$((seed + 1)); \
 	done
 

@@ -248,26 +248,17 @@ def _handovers(events: Sequence[Event]) -> tuple[list[int], list[int]]:
     """Milliseconds from release to next claim: of jobs, and of the aggregator's name."""
     jobs: list[int] = []
     owner: list[int] = []
-    released: dict[str, float] = {}
-    name_released: float | None = None
-    stated = [event for event in events if event.kind is Kind.HANDOVER]
-    for event in stated:
-        # What the store itself measured, commit to commit, is better than our reading of the events.
-        (owner if event.detail.get("what") == "owner" else jobs).append(round(event.detail.get("ms", 0)))
-    measured_jobs, measured_owner = bool(jobs), bool(owner)
+    released: dict[tuple[str, int], float] = {}
     for event in events:
-        if event.kind is Kind.JOB_RELEASED:
-            released[event.job] = event.mono
-        elif event.kind is Kind.JOB_CLAIMED and event.job in released:
-            since = released.pop(event.job)
-            if not measured_jobs:
-                jobs.append(_ms(event.mono - since))
-        elif event.kind is Kind.OWNER_RELEASED:
-            name_released = event.mono
-        elif event.kind is Kind.OWNER_ACQUIRED and name_released is not None:
-            if not measured_owner:
-                owner.append(_ms(event.mono - name_released))
-            name_released = None
+        match event.kind:
+            # What is handed over is the next epoch. A zombie that steps down after it hands over nothing.
+            case Kind.JOB_RELEASED | Kind.OWNER_RELEASED:
+                released[event.job, event.epoch + 1] = event.mono
+            case Kind.JOB_CLAIMED | Kind.OWNER_ACQUIRED if (event.job, event.epoch) in released:
+                since = released.pop((event.job, event.epoch))
+                (jobs if event.job else owner).append(_ms(event.mono - since))
+            case _:
+                pass
     return jobs, owner
 
 

@@ -90,16 +90,11 @@ class Kind(StrEnum):
     """The handler raised; ``detail``: ``error``."""
     JOB_RELEASED = "job_released"
     LEASE_LOST = "lease_lost"
-    RESULT_POSTED = "result_posted"
     ENTRY_APPLIED = "entry_applied"
     """The aggregator committed a job's figures into the totals; ``epoch`` is the aggregator's."""
     OWNER_ACQUIRED = "owner_acquired"
     """This pod now holds the aggregator's name; ``epoch`` is the name's."""
     OWNER_RELEASED = "owner_released"
-    HANDOVER = "handover"
-    """A lease changed hands as the store saw it; ``detail``: ``ms`` from release to claim, ``what``."""
-    DRAINED = "drained"
-    """The pod finished its drain; ``detail``: ``ms``."""
 
 
 @frozen

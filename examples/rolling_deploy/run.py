@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import trio
-from attrs import evolve
 
-from examples.rolling_deploy import manifest
 from examples.rolling_deploy.analysis import calibrate
 from examples.rolling_deploy.audit import Expectation, Report, audit
 from examples.rolling_deploy.controller import Controller
-from examples.rolling_deploy.corpus import deal
 from examples.rolling_deploy.events import EventTail, EventWriter, read_events
 from examples.rolling_deploy.faults import Faults
 from examples.rolling_deploy.lifeline import Lifeline
@@ -32,9 +29,6 @@ from examples.rolling_deploy.view import open_view
 from examples.rolling_deploy.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from examples.rolling_deploy.corpus import Group
     from examples.rolling_deploy.options import Options
     from otp.engines import Engine
 
@@ -51,28 +45,30 @@ class Run:
         self._directory = directory
         self._events = directory / "events.jsonl"
         self._traps = directory / "traps"
+        self._lease = float(options.deployment.template.env["LEASE_SECONDS"])
         self._truth: dict[str, int] = {}
         self._truth_known = trio.Event()
 
     async def run(self) -> Report:
         """Run, and judge."""
         options, began = self._options, time.monotonic()
-        _say(f"Dealing {options.jobs} jobs of {options.modules} modules of the standard library; seed {options.seed}.")
-        groups = deal(options.jobs, options.modules)
+        groups = options.groups
+        _say(f"{len(groups)} jobs of {options.modules} modules of the standard library; seed {options.seed}.")
         factor = options.work_factor or calibrate(groups)
         _say(f"Each comparison is computed {factor} times over; a process of its own computes the truth meanwhile.")
         with Lifeline() as lifeline, EventWriter(self._events) as events:
             launcher = GroupLauncher(lifeline, directory=ROOT)
-            controller = self._controller(launcher, events)
-            async with self._open_store() as store, trio.open_nursery() as nursery:
-                await create_tables(store)
-                nursery.start_soon(self._compute_truth, launcher)
-                plot = Plot(store, controller, events)
-                with trio.move_on_after(options.limit) as limit:
-                    await self._play(plot, store, controller, groups, factor)
-                await self._wait_for_truth()
-                nursery.cancel_scope.cancel()
+            controller = Controller(
+                options.deployment, launcher, events.write, directory=self._directory, seed=options.seed
+            )
             async with self._open_store() as store:
+                await create_tables(store)
+                plot = Plot(store, controller, events)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._compute_truth, launcher)
+                    with trio.move_on_after(options.limit) as limit:
+                        await self._play(plot, store, controller, factor)
+                    await self._wait_for_truth()
                 return await self._judge(
                     store, plot, controller, stopped=limit.cancelled_caught, seconds=time.monotonic() - began
                 )
@@ -80,28 +76,12 @@ class Run:
     # -- setting up
 
     def _open_store(self) -> Engine[Any]:
-        return open_store(f"sqlite:///{quote(str(self._directory / 'demo.db'))}", self._options.lease)
-
-    def _controller(self, launcher: Launcher, events: EventWriter) -> Controller:
-        """The manifest's deployment, with what the options change in it."""
-        options, deployment = self._options, manifest.load()
-        if options.replicas is not None:
-            deployment = evolve(deployment, replicas=options.replicas)
-        changes = {"LEASE_SECONDS": str(options.lease), "WITHOUT": options.without}
-        if options.grace is not None:
-            changes["DRAIN_SECONDS"] = str(_drain(options.grace))
-        return Controller(
-            deployment.with_template(grace=options.grace, **changes),
-            launcher,
-            events.write,
-            directory=self._directory,
-            seed=options.seed,
-        )
+        return open_store(f"sqlite:///{quote(str(self._directory / 'demo.db'))}", self._lease)
 
     async def _compute_truth(self, launcher: Launcher) -> None:
         options, told = self._options, list[str]()
         module = "examples.rolling_deploy.truth"
-        command = [sys.executable, "-m", module, "--jobs", str(options.jobs), "--modules", str(options.modules)]
+        command = [sys.executable, "-m", module, "--jobs", str(len(options.groups)), "--modules", str(options.modules)]
         async with launcher(command, {"PYTHONHASHSEED": "random"}, told.append) as process:
             code = await process.wait()
         if code:
@@ -117,9 +97,7 @@ class Run:
 
     # -- playing
 
-    async def _play(
-        self, plot: Plot, store: Engine[Any], controller: Controller, groups: Sequence[Group], factor: int
-    ) -> None:
+    async def _play(self, plot: Plot, store: Engine[Any], controller: Controller, factor: int) -> None:
         options = self._options
 
         async def write() -> None:
@@ -127,13 +105,13 @@ class Run:
 
         if options.without:
             set_trap(self._traps, *PROTECTIONS[options.without])
-        faults = Faults(controller, self._traps, seed=options.seed, lease=options.lease, write=write)
+        faults = Faults(controller, self._traps, seed=options.seed, lease=self._lease, write=write)
         with open_view(sys.stdout) as view:
             watch = Watch(EventTail(self._events), view, faults)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(watch.run)
-                nursery.start_soon(faults.run, options.faults, options.times, len(groups))
-                await plot.play(groups, factor, watch)
+                nursery.start_soon(faults.run, options.faults, options.times, len(options.groups))
+                await plot.play(options.groups, factor, watch)
                 nursery.cancel_scope.cancel()
             watch.look()
 
@@ -156,11 +134,6 @@ class Run:
             expect=Expectation(jobs_resumed=self._options.expect_resumed),
             stopped_after=self._options.limit if stopped else math.inf,
         )
-
-
-def _drain(grace: float) -> float:
-    """What of a grace period a pod may use; the rest is for leaving the interpreter, and for a slow machine."""
-    return max(grace * 0.4, grace - 5)
 
 
 def _say(line: str) -> None:

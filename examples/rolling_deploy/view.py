@@ -29,7 +29,8 @@ __all__ = ["JobPicture", "LiveView", "Picture", "PlainView", "PodPicture", "View
 
 _RATE_SECONDS = 10.0
 _FORGET_SECONDS = 3.0
-_NEWS = 6
+_NEWS = 8
+_WIDTH = 80
 
 _STYLES = {
     "starting": "yellow",
@@ -85,6 +86,8 @@ class Picture:
     now: float = 0.0
     began: float = 0.0
     news: deque[str] = Factory(lambda: deque(maxlen=_NEWS))
+    saved: set[tuple[str, str]] = Factory(set[tuple[str, str]])
+    """The steps that have been saved, each with its job."""
     _steps: deque[float] = Factory(deque[float])
 
     def take(self, event: Event) -> None:
@@ -144,6 +147,7 @@ class Picture:
             self.applied += 1
         elif kind is Kind.STEP_RUN:
             self._steps.append(event.mono)
+            self.saved.add((event.job, event.step))
         job = self.running.get(event.job)
         if job is None or job.epoch != event.epoch:
             return
@@ -277,28 +281,29 @@ class LiveView:
         """The whole picture."""
         picture = self.picture
         head = Text.assemble(
-            ("holdfast ", "bold"),
-            f"version {picture.version or '-'}{' (rolling out)' if picture.rolling else ''}  ",
-            f"{picture.applied}/{picture.published} jobs counted  ",
-            f"{picture.rate:.1f} steps/s  {picture.released} given back  {picture.resumed} resumed  ",
-            f"{max(0.0, picture.now - picture.began):.0f} s",
+            ("holdfast", "bold"),
+            f"   version {picture.version or '-'}{', rolling out' if picture.rolling else '':<13}",
+            f"{picture.applied:3} of {picture.published} jobs counted   {picture.rate:4.1f} steps/s   ",
+            f"{picture.released} given back, {picture.resumed} resumed   ",
+            f"{max(0.0, picture.now - picture.began):3.0f} s",
         )
-        bar = ProgressBar(total=max(1, picture.published), completed=picture.applied, width=60)
-        # A bar ends without a line feed, so it takes a grid's row to itself.
+        # In steps: jobs run side by side, so that for long none is counted, and then many are. A bar ends without a
+        # line feed, so it takes a grid's row to itself.
         progress = Table.grid()
-        progress.add_row(bar)
+        total = max(1, picture.published * len(self._steps))
+        progress.add_row(ProgressBar(total=total, completed=len(picture.saved), width=_WIDTH))
         news = [Text(line, style="dim") for line in picture.news]
         return Group(head, progress, Text(), self._pods(), Text(), self._jobs(), Text(), *news)
 
     def _pods(self) -> Table:
-        table = Table("pod", "version", "state", "restarts", "", box=None, pad_edge=False, header_style="dim")
+        table = _table(("pod", 24), ("version", 9), ("state", 12), ("restarts", 9), ("", 10))
         for pod in self.picture.pods.values():
             state = Text(pod.state, style=_STYLES.get(pod.state, ""))
             table.add_row(pod.name, pod.version, state, str(pod.restarts), "aggregator" if pod.owner else "")
         return table
 
     def _jobs(self) -> Table:
-        table = Table("job", "pod", "step", "", "", box=None, pad_edge=False, header_style="dim")
+        table = _table(("job", 10), ("pod", 24), ("step", 10), ("", 20), ("", 20))
         for _, job in sorted(self.picture.running.items()):
             done = self._steps.index(job.step) if job.step in self._steps else 0
             bar = ProgressBar(total=len(self._steps), completed=done, width=20)
@@ -314,6 +319,14 @@ class LiveView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+
+
+def _table(*columns: tuple[str, int]) -> Table:
+    """A plain table whose columns stay where they are, whatever comes and goes in them."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title, width in columns:
+        table.add_column(title, min_width=width, no_wrap=True)
+    return table
 
 
 def open_view(out: TextIO) -> View:

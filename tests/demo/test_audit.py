@@ -340,16 +340,37 @@ def test_a_step_cut_at_the_drain_deadline_may_run_again():
     assert (report.holds, report.steps_repeated) == (True, 1)
 
 
-def test_hand_overs_of_the_name_and_what_the_store_measured():
+def test_a_release_at_a_step_boundary_excuses_no_repeated_step():
     story = deploy()
-    story.tell(Kind.OWNER_RELEASED, "old", at=3.0)
-    story.tell(Kind.OWNER_ACQUIRED, "new", at=3.004)
+    story.tell(Kind.STEP_STARTED, "new", "a", "parse", epoch=2)
+    report = story.judge()
+    assert report.problems == ("a repeated 1 step, but was interrupted 0 times",)
+
+
+def test_a_run_that_was_cut_off_does_not_hold():
+    assert deploy().judge(stopped_after=300.0).problems == ("the run was stopped after 300 s, before all was done",)
+
+
+def test_jobs_that_were_left_to_newer_pods_are_counted():
+    story = deploy()
+    story.tell(Kind.JOB_SET_ASIDE, "old", jobs=3)
+    story.tell(Kind.JOB_SET_ASIDE, "old", jobs=1)
+    report = story.judge()
+    assert (report.holds, report.set_aside) == (True, 4)
+    assert "4 jobs of the newer schema met pods that left them to newer pods." in in_words(report)
+
+
+def test_hand_overs_of_the_name():
+    story = deploy()
+    story.tell(Kind.OWNER_RELEASED, "old", at=3.0, epoch=1)
+    story.tell(Kind.OWNER_ACQUIRED, "new", at=3.004, epoch=2)
     assert story.judge().owner_handover_ms == (4,)
     assert story.judge().handover_ms == (1000, 4)
-    story.tell(Kind.HANDOVER, "new", what="owner", ms=2.6)
-    story.tell(Kind.HANDOVER, "new", "a", what="job", ms=8)
-    assert story.judge().owner_handover_ms == (3,)
-    assert story.judge().handover_ms == (8, 3)
+    story.tell(Kind.OWNER_ACQUIRED, "other", at=5.0, epoch=3)
+    story.tell(Kind.OWNER_RELEASED, "new", at=6.0, epoch=2)
+    story.tell(Kind.OWNER_RELEASED, "other", at=7.0, epoch=3)
+    story.tell(Kind.OWNER_ACQUIRED, "old", at=7.002, epoch=4)
+    assert story.judge().owner_handover_ms == (4, 2), "a zombie hands over nothing"
 
 
 def test_a_run_in_which_nothing_happened_shows_nothing():

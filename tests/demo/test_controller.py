@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+import yaml
 from attrs import Factory, define, evolve
 
 from examples.rolling_deploy.controller import Backoff, Controller
 from examples.rolling_deploy.events import Event, Kind
-from examples.rolling_deploy.manifest import Deployment, Hook, PodTemplate, Probe
+from examples.rolling_deploy.manifest import DEFAULT_MANIFEST, Deployment, Hook, PodTemplate, Probe, load
+from examples.rolling_deploy.pod import PodSettings
 
 
 @define
@@ -211,6 +214,26 @@ async def test_variables_and_mounts(autojump_clock, start, world, tmp_path):
     assert len({each["POD_NAME"] for each in variables}) == 3
     assert {each["STORE"] for each in variables} == {f"db:{tmp_path}/x.db"}
     assert {each["EXTRA"] for each in variables} == {"yes"}
+
+
+async def test_the_manifest_is_what_is_run(autojump_clock, start, world, tmp_path):
+    state = tmp_path / "a state"
+    state.mkdir()
+    controller = await start(load(), directory=state)
+    await controller.wait_rolled_out()
+    written = yaml.safe_load(DEFAULT_MANIFEST.read_text(encoding="utf-8").split("\n---\n")[0])["spec"]
+    container = written["template"]["spec"]["containers"][0]
+    assert len(world.containers) == written["replicas"]
+    assert {running.env["POD_NAME"] for running in world.containers} == {pod.name for pod in controller.pods()}
+    for running in world.containers:
+        assert running.command == [sys.executable, *container["command"][1:]]
+        mount = container["volumeMounts"][0]["mountPath"]
+        plain = {each["name"]: each["value"].replace(mount, str(state)) for each in container["env"] if "value" in each}
+        plain["STORE_URL"] = plain["STORE_URL"].replace(" ", "%20")
+        own = {"HOST": "127.0.0.1", **{name: running.env[name] for name in ("POD_NAME", "PORT")}}
+        assert running.env == plain | own
+        settings = PodSettings.from_env(running.env)
+        assert settings.drain < written["template"]["spec"]["terminationGracePeriodSeconds"]
 
 
 async def test_output_goes_to_a_file_and_to_the_events(autojump_clock, start, world, tmp_path):

@@ -116,7 +116,7 @@ def test_live_in_a_terminal():
         with console.capture() as captured:
             console.print(view.render())
     shown = captured.get()
-    for words in ("version 2 (rolling out)", "1/2 jobs counted", "pod-1", "available", "aggregator", "tokenize"):
+    for words in ("version 2, rolling out", "1 of 2 jobs counted", "pod-1", "available", "aggregator", "tokenize"):
         assert words in shown
 
 
