@@ -189,7 +189,7 @@ class QueueConsumer(Behaviour, Generic[P]):
 
     async def _worker(self, desk: Desk[P]) -> None:
         while True:
-            while not self._waiting or self.intake.closed:
+            while not self._waiting:
                 await self._work.park()
             handling = Handling(self._waiting.popleft(), desk)
             self._running[handling.job] = handling

@@ -53,9 +53,9 @@ class FlakyEngine(MemoryEngine):
         self._check()
         return await super().read(fn)
 
-    def transaction(self, *, timeout: float = 5.0) -> AbstractAsyncContextManager[Transaction]:
+    def transaction(self, **options: Any) -> AbstractAsyncContextManager[Transaction]:
         self._check()
-        return super().transaction(timeout=timeout)
+        return super().transaction(**options)
 
     async def watch(self, probe: Callable[[Any, float], float]) -> None:
         def checked(tables: Any, now: float) -> float:

@@ -9,7 +9,7 @@ import trio
 from attrs import evolve
 
 from checkpoints import Inbox
-from otp import Backoff, GaveUp, child
+from otp import Backoff, ChildExited, GaveUp, child
 from otp.engines import LeaseLost, MemoryEngine, MemoryStore, SqliteEngine, StoreUnavailable, Token, Topic
 from otp.testing import no_task_left, settle
 from patterns import DurableInbox, EntryApplied, EntryFailed, SteppedDown, TookOver
@@ -227,6 +227,7 @@ async def test_an_exception_after_the_commit_is_a_crash(autojump_clock):
         await post(here, "a", "b")
         await until(lambda: here.events.of(EntryApplied))
         assert here.restarts == 1
+        assert isinstance(here.events.one(ChildExited).reason.exception, ValueError)
         assert here.events.one(EntryApplied).seq == 2
         assert not here.events.of(EntryFailed)
 

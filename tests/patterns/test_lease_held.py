@@ -433,8 +433,10 @@ async def test_a_function_runs_in_one_pod_at_a_time(autojump_clock):
         await trio.sleep(60)
         assert len(running) == 1
         first, second = (one, two) if running == [one.engine] else (two, one)
+        begun = trio.current_time()
         assert await first.drain(10.0) == []
         await until(lambda: running == [second.engine])
+        assert trio.current_time() - begun < 0.1
         assert first.restarts == second.restarts == 0
 
 
@@ -494,7 +496,9 @@ async def test_a_whole_supervisor(autojump_clock):
         await until(lambda: len(log) == 4)
         here.engine.down = False
         await until(lambda: len(log) == 6)
+        begun = trio.current_time()
         await here.supervisor.terminate_child("tree")
+        assert trio.current_time() == begun
         assert log[6:] == ["b ends", "a ends"]  # asked to stop, a tree stops in order
         assert here.restarts == 0
 

@@ -285,6 +285,8 @@ async def test_the_loss_of_another_lease_is_an_error_like_any(autojump_clock):
         await queues[0].put(Task("a"))
         await until(lambda: here.events.of(JobDone))
         assert here.events.one(JobDone).attempt == 2
+        assert len(here.events.of(JobRetried)) == 1
+        assert not here.events.of(JobLost)
 
 
 async def test_a_job_that_is_given_back_again_and_again_warns(autojump_clock, caplog):
