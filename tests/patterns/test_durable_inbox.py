@@ -221,13 +221,13 @@ async def test_an_exception_after_the_commit_is_a_crash(autojump_clock):
         async with entry.commit():
             pass
         if entry.seq == 1:
-            raise ValueError("afterwards")
+            raise LookupError("afterwards")
 
     async with pod(ledger(work)) as here:
         await post(here, "a", "b")
         await until(lambda: here.events.of(EntryApplied))
         assert here.restarts == 1
-        assert isinstance(here.events.one(ChildExited).reason.exception, ValueError)
+        assert isinstance(here.events.one(ChildExited).reason.exception, LookupError)
         assert here.events.one(EntryApplied).seq == 2
         assert not here.events.of(EntryFailed)
 

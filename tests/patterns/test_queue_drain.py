@@ -9,6 +9,7 @@ from otp import child
 from otp.engines import MemoryStore
 from otp.testing import no_task_left, settle
 from patterns import HandlerStuck, JobDone, JobLost, JobReleased, JobStarted
+from queues import Retry
 from tests.patterns.support import Consumer, FlakyEngine, Task, pod, shielded_sleep, tasks, until
 
 
@@ -179,6 +180,48 @@ async def test_the_result_of_a_claim_that_comes_while_the_intake_closes_goes_bac
         (job,) = await queue.claim(1)
         assert job.attempt == 1
         assert len(here.engine._heartbeat) == 1  # that of the claim just made
+
+
+async def test_the_result_of_a_claim_that_comes_while_the_consumer_crashes_goes_back(autojump_clock):
+    in_claim = trio.Event()
+    crash = trio.Event()
+
+    class Slow(FlakyEngine):
+        async def _write(self, fn):
+            result = await super()._write(fn)
+            if any(job.envelope.body == b'{"name":"b"}' for job in getattr(result, "jobs", ())) and not crash.is_set():
+                in_claim.set()
+                await shielded_sleep(1.0)
+            return result
+
+    async def work(job):
+        if job.payload.name == "a" and not crash.is_set():
+            await in_claim.wait()
+            crash.set()
+            raise ValueError("then its outcome cannot be stored, by a defect")
+
+    def children(engine):
+        queue = tasks(engine)
+        settle_jobs = queue.settle
+
+        async def failing(outcomes, **options):
+            outcomes = list(outcomes)
+            if any(isinstance(outcome, Retry) for _, outcome in outcomes):
+                raise RuntimeError("a defect")
+            return await settle_jobs(outcomes, **options)
+
+        queue.settle = failing
+        return [child(lambda: Consumer(queue, work, concurrency=2), id="consumer")]
+
+    async with pod(children, make=Slow, lease=600.0) as here:
+        queue = tasks(here.engine)
+        await queue.put(Task("a"))
+        await until(lambda: here.events.of(JobStarted))
+        await queue.put(Task("b"))
+        await until(lambda: here.events.of(JobReleased))
+        assert here.events.one(JobReleased).reason == "the consumer has ended"
+        await until(lambda: here.events.of(JobDone))  # by the next incarnation, at once
+        assert here.events.one(JobDone).attempt == 1
 
 
 async def test_an_outage_at_the_end_of_a_drain_costs_no_more_than_the_lease(autojump_clock):
