@@ -150,8 +150,11 @@ class Engine(ABC, Generic[C]):
         """Run `fn(connection)` on a consistent, committed state. It must not write."""
 
     @abstractmethod
-    def transaction(self, *, timeout: float = 5.0) -> AbstractAsyncContextManager[Transaction]:
+    def transaction(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Transaction]:
         """The user's own transaction. Other writers of the store wait meanwhile, so keep it short.
+
+        Heartbeats are among them, those of other processes, too: one that is longer than a lease takes
+        everybody's leases away. So `timeout` is 5 seconds by default, or a third of the lease if that is less.
 
         Raises TransactionTimeout when the block took longer than `timeout` seconds (rolled back).
         """
@@ -181,7 +184,8 @@ class Engine(ABC, Generic[C]):
     async def __aenter__(self) -> Self:
         if self._heartbeat is not None:
             raise StoreError(f"{self.url} is open already; use one engine per program")
-        self._pid = os.getpid()
+        if self._pid != os.getpid():  # made before a fork: each process is an owner of its own
+            self._pid, self.owner = os.getpid(), uuid4().hex
         heartbeat = await self._open()
         heartbeat.start()
         self._heartbeat = heartbeat
@@ -212,6 +216,9 @@ class Engine(ABC, Generic[C]):
         if self._heartbeat is None:
             raise NotOpen(f"{self.url} is not open: use it inside `async with engine:`")
         return self._heartbeat
+
+    def _transaction_timeout(self, timeout: float | None) -> float:
+        return min(5.0, self.lease / 3) if timeout is None else seconds("timeout", timeout)
 
     def _not_in_transaction(self) -> None:
         """Better an error than a task that waits for itself until its transaction times out."""

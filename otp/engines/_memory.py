@@ -16,7 +16,7 @@ from attrs import define, field
 from ._engine import Capabilities, Engine, EngineStatistics, Transaction
 from ._errors import NotOpen, StoreError, TransactionTimeout
 from ._heartbeat import TaskHeartbeat
-from ._options import seconds, text
+from ._options import text
 
 if TYPE_CHECKING:
     from ._lease import Token
@@ -242,8 +242,8 @@ class MemoryEngine(Engine[MemoryTables]):
         finally:
             tables.undo(0)
 
-    def transaction(self, *, timeout: float = 5.0) -> AbstractAsyncContextManager[Transaction]:
-        return self._transaction(seconds("timeout", timeout))
+    def transaction(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Transaction]:
+        return self._transaction(self._transaction_timeout(timeout))
 
     @asynccontextmanager
     async def _transaction(self, timeout: float) -> AsyncGenerator[Transaction, None]:

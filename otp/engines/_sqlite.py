@@ -42,6 +42,7 @@ class SqliteTransaction(Transaction):
 
     def __init__(self, engine: SqliteEngine, port: Port, session: Session) -> None:
         super().__init__(engine)
+        self._engine = engine
         self._port = port
         self._session = session
 
@@ -51,7 +52,7 @@ class SqliteTransaction(Transaction):
         return await self.run(lambda connection: _rows(connection, sql, values))
 
     async def run(self, fn: Callable[[apsw.Connection], T]) -> T:
-        return await self._send("run", Call(fn))
+        return await self._send("run", Call(self._engine.with_tables(fn)))
 
     async def _send(self, verb: Literal["run", "commit", "rollback"], call: Call[T]) -> T:
         if self._over:
@@ -109,7 +110,7 @@ class SqliteEngine(Engine[apsw.Connection]):
             raise ValueError(f"synchronous={synchronous!r}: must be 'full' or 'normal'")
         super().__init__(f"sqlite:///{name}", lease=lease, margin=margin, stall_limit=stall_limit)
         self._file = DatabaseFile(
-            path=name,
+            path=os.path.abspath(name),  # noqa: PTH100 - a later chdir must not lead to another file
             synchronous=synchronous,
             busy_timeout=seconds("busy_timeout", busy_timeout),
             open_timeout=seconds("open_timeout", open_timeout),
@@ -219,6 +220,17 @@ class SqliteEngine(Engine[apsw.Connection]):
             self._dirty = True
             self._inner.writer.stale = True
 
+    def with_tables(self, fn: Callable[[apsw.Connection], T]) -> Callable[[apsw.Connection], T]:
+        """For transactions: `fn`, after the tables that were asked for since the writer has looked last."""
+        if not self._parts().writer.stale:
+            return fn
+
+        def both(connection: apsw.Connection) -> T:
+            apply(connection, dict(self._schemas), self._file.path)
+            return fn(connection)
+
+        return both
+
     async def _settled(self) -> _Inner:
         """For readers: schemas that were added since the engine was opened must be applied first."""
         inner = self._parts()
@@ -240,16 +252,16 @@ class SqliteEngine(Engine[apsw.Connection]):
         return await inner.port.call(Call(fn), inner.writer.inbox.put)
 
     async def read(self, fn: Callable[[apsw.Connection], T]) -> T:
-        inner = await self._settled()
         self._not_in_transaction()
+        inner = await self._settled()
         return await inner.port.call(Call(fn), inner.reader.inbox.put)
 
     async def watch(self, probe: Callable[[apsw.Connection, float], float]) -> None:
         inner = await self._settled()
         await inner.port.call(Watch(probe), inner.reader.inbox.put, counted=False)
 
-    def transaction(self, *, timeout: float = 5.0) -> AbstractAsyncContextManager[SqliteTransaction]:
-        return self._transaction(seconds("timeout", timeout))
+    def transaction(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[SqliteTransaction]:
+        return self._transaction(self._transaction_timeout(timeout))
 
     @asynccontextmanager
     async def _transaction(self, timeout: float) -> AsyncGenerator[SqliteTransaction, None]:
@@ -258,7 +270,7 @@ class SqliteEngine(Engine[apsw.Connection]):
         session = Session(timeout)
         await inner.port.call(session.opening, lambda _: inner.writer.inbox.put(session))
         tx = SqliteTransaction(self, inner.port, session)
-        self._tx_task = trio.lowlevel.current_task()
+        task = self._tx_task = trio.lowlevel.current_task()
         committed = False
         try:
             with trio.move_on_after(timeout) as scope:
@@ -271,7 +283,8 @@ class SqliteEngine(Engine[apsw.Connection]):
             if not committed:
                 with suppress(StoreError):  # ended by the thread already
                     await tx.end("rollback")
-            self._tx_task = None
+            if self._tx_task is task:  # the next one may have been opened before we came here
+                self._tx_task = None
             tx.ended(committed=committed)
 
     def statistics(self) -> EngineStatistics:

@@ -89,6 +89,9 @@ class ThreadHeartbeat(Heartbeat):
         with self._lock:
             stalled = self._keeper.stalled(now)
             self._keeper.pulse(now)
+            over = self._keeper.next_expiry() <= now
+        if over:  # the machine has slept, which the clock counts and the watchdog's timer does not
+            self._changed.set()
         if stalled:
             log.warning("the loop runs again: leases are renewed again")
             self._wake(now)

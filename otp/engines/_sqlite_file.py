@@ -74,8 +74,7 @@ class DatabaseFile:
         folder = path.parent
         problem: str | None = None
         if not folder.is_dir():
-            where = "" if folder.is_absolute() else f" in {Path.cwd()} (an absolute path has four slashes)"
-            problem = f"the folder {folder} does not exist{where}; create it"
+            problem = f"the folder {folder} does not exist; create it (in a URL an absolute path has four slashes)"
         elif path.is_dir():
             problem = "is a folder; give the path of a file"
         elif path.exists() and not os.access(path, os.R_OK | os.W_OK):

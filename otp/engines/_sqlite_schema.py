@@ -46,30 +46,37 @@ ENGINE = (
 
 
 def apply(connection: apsw.Connection, schemas: Schemas, path: str) -> None:
-    """Bring the file to what `schemas` ask for. Outside of a transaction. SchemaMismatch if it cannot be used.
+    """Bring the file to what `schemas` ask for. SchemaMismatch if it cannot be used.
 
     Looks first and takes the write lock only if something is missing; then looks again, since many
-    processes may do this at once.
+    processes may do this at once. Inside a write transaction it becomes part of that.
     """
     known = _exists(connection, "hf_schema")
     if known and not _missing(connection, schemas, path):
         return
+    if connection.in_transaction:
+        _apply(connection, schemas, path)
+        return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute(BOOTSTRAP)
-        for component, migration in _missing(connection, schemas, path):
-            for statement in migration.statements:
-                connection.execute(statement)
-            connection.execute(
-                "INSERT INTO hf_schema (component, version, digest, compatible_from) VALUES (?, ?, ?, ?)",
-                (component, migration.number, migration.digest, migration.compatible_from),
-            )
-            log.info("%s: applied migration %d of %s", path, migration.number, component)
+        _apply(connection, schemas, path)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _apply(connection: apsw.Connection, schemas: Schemas, path: str) -> None:
+    connection.execute(BOOTSTRAP)
+    for component, migration in _missing(connection, schemas, path):
+        for statement in migration.statements:
+            connection.execute(statement)
+        connection.execute(
+            "INSERT INTO hf_schema (component, version, digest, compatible_from) VALUES (?, ?, ?, ?)",
+            (component, migration.number, migration.digest, migration.compatible_from),
+        )
+        log.info("%s: applied migration %d of %s", path, migration.number, component)
 
 
 def _exists(connection: apsw.Connection, table: str) -> bool:

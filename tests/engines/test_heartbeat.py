@@ -7,7 +7,17 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from otp.engines import Lease, LeaseLost, MemoryEngine, MemoryStore, NotOpen, StoreUnavailable, Token
+from otp.engines import (
+    Lease,
+    LeaseLost,
+    MemoryEngine,
+    MemoryStore,
+    NotOpen,
+    StoreUnavailable,
+    Token,
+    TransactionTimeout,
+)
+from otp.engines._clock import HostClock, host_clock
 from tests.engines.support import add_items, claim, claimed, remove, sql, sqlite, until
 
 
@@ -259,3 +269,29 @@ async def test_memory_store_that_does_not_answer(autojump_clock):
             await trio.sleep_forever()
         assert trio.current_time() - begun == 13.5
         assert engine.statistics().beats_failed == 9
+
+
+async def test_after_a_sleep_of_the_machine_leases_are_given_up_soon(tmp_path):
+    slept = 0.0
+    real = host_clock()
+    host = HostClock("boot", lambda: real.monotonic() + slept)
+    async with sqlite(tmp_path, host=host, stall_limit=0.4) as engine:
+        await add_items(engine, 1)
+        (lease,) = await claim(engine)
+        slept = 3600.0  # no timer has counted that
+        await until(lambda: lease.lost, within=5.0)
+
+
+async def test_a_transaction_of_another_process_is_no_longer_than_leases_can_bear(tmp_path):
+    async with sqlite(tmp_path, lease=1.0) as other, sqlite(tmp_path, lease=1.0) as engine:
+        await add_items(engine, 1)
+        (lease,) = await claim(engine)
+        with pytest.raises(TransactionTimeout):  # noqa: PT012 - the whole transaction is meant
+            async with other.transaction() as tx:
+                await tx.execute("SELECT 1")
+                await trio.sleep(5)
+        await trio.sleep(0.5)
+        assert not lease.lost
+    for memory, limit in ((MemoryEngine(), 5.0), (MemoryEngine(lease=3.0), 1.0)):
+        assert memory._transaction_timeout(None) == limit
+        assert memory._transaction_timeout(9) == 9.0

@@ -1,10 +1,12 @@
 """Migrations: idempotent, compared, safe when many start at once, tolerant of additive newer ones."""
 
+from contextlib import suppress
+
 import apsw
 import pytest
 import trio
 
-from otp.engines import Migration, SchemaMismatch, SqliteEngine
+from otp.engines import Migration, SchemaMismatch, SqliteEngine, StoreError
 from tests.engines.support import sql
 
 ONE = Migration(number=1, statements="CREATE TABLE thing (id INTEGER PRIMARY KEY)")
@@ -81,6 +83,22 @@ async def test_added_while_the_engine_is_open(tmp_path):
             with pytest.raises(apsw.SQLError):
                 await engine.write(lambda c: None)
             with pytest.raises(apsw.SQLError):
+                await engine.read(columns)
+
+
+async def test_added_inside_a_transaction(tmp_path):
+    async with SqliteEngine(tmp_path / "x.db") as engine:
+        for attempt in ("rolled back", "committed"):
+            with suppress(KeyError):
+                async with engine.transaction() as tx:
+                    engine.schema("things", [ONE])
+                    await tx.execute("INSERT INTO thing VALUES (1)")
+                    if attempt == "rolled back":
+                        raise KeyError
+        assert await engine.read(columns) == ["id"]
+        async with engine.transaction() as tx:
+            engine.schema("more", [Migration(number=1, statements="CREATE TABLE more (a)")])
+            with pytest.raises(StoreError, match="has a transaction open"):  # and not a wait for its own end
                 await engine.read(columns)
 
 

@@ -11,7 +11,7 @@ import trio
 
 from otp.engines import NotOpen, SqliteEngine, StoreError, StoreFull, StoreUnavailable
 from otp.engines._sqlite_file import DatabaseFile
-from tests.engines.support import MIGRATIONS, note, notes, sqlite, until
+from tests.engines.support import MIGRATIONS, note, notes, sql, sqlite, until
 
 
 async def refused(path, match: str) -> StoreUnavailable:
@@ -199,6 +199,34 @@ async def test_use_in_a_fork_is_refused(tmp_path, monkeypatch):
         with pytest.raises(StoreError, match="fork"):
             await engine.write(note("x"))
         monkeypatch.undo()
+
+
+def test_an_engine_made_before_a_fork_is_another_owner_in_each_process(tmp_path, monkeypatch):
+    engine = sqlite(tmp_path)
+    owners = {engine.owner}
+
+    async def use() -> None:
+        for _ in range(2):
+            async with engine:
+                owners.add(engine.owner)
+
+    trio.run(use)
+    assert len(owners) == 1
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    trio.run(use)
+    assert len(owners) == 2
+
+
+async def test_a_relative_path_goes_on_leading_to_the_same_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    engine = SqliteEngine("x.db")
+    (tmp_path / "elsewhere").mkdir()
+    for folder in (tmp_path, tmp_path / "elsewhere"):
+        async with engine:
+            monkeypatch.chdir(folder)
+            await engine.write(sql("CREATE TABLE IF NOT EXISTS t (a)"))
+            assert await engine.read(lambda c: c.execute("SELECT count(*) FROM t").fetchall()) == [(0,)]
+        monkeypatch.chdir(tmp_path / "elsewhere")
 
 
 async def test_watchers_end_when_the_engine_is_closed(tmp_path):

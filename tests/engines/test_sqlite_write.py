@@ -2,6 +2,7 @@
 
 import math
 import time
+from typing import Any
 
 import apsw
 import pytest
@@ -12,6 +13,7 @@ from otp.engines import (
     LeaseLost,
     MemoryEngine,
     NotOpen,
+    SqliteEngine,
     StoreError,
     StoreUnavailable,
     TransactionTimeout,
@@ -288,3 +290,19 @@ async def test_busy_is_waited_for_and_then_told(tmp_path):
         other.close()
         await engine.write(note("y"))
         assert await notes(engine) == ["y"]
+
+
+async def test_a_transaction_knows_its_task_whoever_had_one_before(tmp_path):
+    async def work(engine: SqliteEngine) -> None:
+        for _ in range(10):
+            async with engine.transaction() as tx:
+                await tx.run(note_once)
+                with pytest.raises(StoreError, match="has a transaction open"):
+                    await engine.write(note_once)
+
+    def note_once(c: Any) -> None:
+        c.execute("INSERT OR IGNORE INTO note VALUES ('x')")
+
+    async with sqlite(tmp_path) as engine, trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(work, engine)
