@@ -78,8 +78,9 @@ class NameLeases:
             epoch = await self._backend.acquire(name, self.engine.owner, self.engine.lease)
             if epoch is not None:
                 token = Token(kind=KIND, key=name, owner=self.engine.owner, epoch=epoch)
-                lease = Lease(token, deadline=asked + self.engine.lease)
-                self.engine.hold(lease)
+                got = Lease(token, deadline=asked + self.engine.lease)
+                self.engine.hold(got)  # refused if the engine is being closed: then we do not hold it
+                lease = got
         finally:
             if lease is None:
                 del here[name]

@@ -16,7 +16,7 @@ from ._rows import StoredEntry
 from ._when import when_committed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from ._backend import InboxBackend
 
@@ -64,7 +64,7 @@ class Entry(Generic[T]):
         """Whether it was marked or buried, and that is committed: it will not be handed out again."""
         return self._reader.is_processed(self)
 
-    def commit(self, *, timeout: float = 5.0) -> AbstractAsyncContextManager[Transaction]:
+    def commit(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Transaction]:
         """`async with entry.commit() as tx:` - the processed mark and your own rows, in one transaction.
 
         Handle first, then open this, write what follows from it by `tx.execute` (or by `tx=` of other things in the
@@ -72,7 +72,7 @@ class Entry(Generic[T]):
         then on nobody else can become the reader before this is over, so keep it short and wait for nothing else in it.
 
         Args:
-            timeout: seconds until it is rolled back.
+            timeout: seconds until it is rolled back; by default as for `Engine.transaction`.
 
         Raises:
             LeaseLost: a newer reader has opened the inbox. Nothing was written.
@@ -128,8 +128,9 @@ class InboxReader(Generic[T]):
         """Return whether this reader has marked or buried the entry, and that is committed."""
         return entry.seq <= self._processed  # strictly in order, so one number says it
 
-    def _note_processed(self, seq: int) -> None:
+    def _note_processed(self, seq: int, behind: Sequence[StoredEntry]) -> None:
         self._processed = seq
+        self._ahead = deque(behind)
 
     async def next(self) -> Entry[T] | None:
         """Return the head: the first unprocessed entry, None if there is none.
@@ -181,7 +182,7 @@ class InboxReader(Generic[T]):
         await self._finish(entry, tx)
 
     @asynccontextmanager
-    async def commit(self, entry: Entry[T], *, timeout: float = 5.0) -> AsyncGenerator[Transaction]:
+    async def commit(self, entry: Entry[T], *, timeout: float | None = None) -> AsyncGenerator[Transaction]:
         """See `Entry.commit`."""
         self.lease.check()
         if not self._engine.capabilities.transactions:
@@ -191,10 +192,9 @@ class InboxReader(Generic[T]):
             yield tx
 
     async def _finish(self, entry: Entry[T], tx: Transaction | None) -> None:
-        known = self._forget_ahead(entry.seq, certain=tx is None)
+        behind = self._forget_ahead(entry.seq)
         await self._backend.finish(self._name, self._token, entry.seq, self._dedup_window, tx)
-        self._ahead.extend(known)
-        when_committed(tx, lambda: self._note_processed(entry.seq))
+        when_committed(tx, lambda: self._note_processed(entry.seq, behind))
 
     async def failed(self, entry: Entry[T], error: BaseException | str) -> int:
         """Say that handling failed. The entry stays the head; what becomes of it is the caller's policy.
@@ -238,22 +238,20 @@ class InboxReader(Generic[T]):
             EntryGone: it was marked or buried before.
 
         """
-        known = self._forget_ahead(entry.seq, certain=tx is None)
+        behind = self._forget_ahead(entry.seq)
         await self._backend.bury(self._name, self._token, entry.seq, storable(reason), error_text(error), tx)
-        self._ahead.extend(known)
-        when_committed(tx, lambda: self._note_processed(entry.seq))
+        when_committed(tx, lambda: self._note_processed(entry.seq, behind))
 
     async def _end_attempt(self, entry: Entry[T], error: str, *, counted: bool) -> int:
         self._ahead.clear()  # the counts in it are old now
         return await self._backend.end_attempt(self._name, self._token, entry.seq, error, counted=counted)
 
-    def _forget_ahead(self, seq: int, *, certain: bool) -> list[StoredEntry]:
-        """Empty the read-ahead; return what is still good in it once `seq` is finished for certain.
+    def _forget_ahead(self, seq: int) -> list[StoredEntry]:
+        """Empty the read-ahead; return what is good in it again once `seq` is finished, and that committed.
 
-        Inside a transaction, and whenever the store fails, only the store knows what the head is: then it is asked
-        again.
+        Until then, and whenever the store fails, only the store knows what the head is.
         """
-        behind = [stored for stored in self._ahead if stored.seq > seq] if certain else []
+        behind = [stored for stored in self._ahead if stored.seq > seq]
         self._ahead.clear()
         return behind
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from .._rows import NewEntry
 
-# More than one post can add, so that ids that have expired never pile up.
+# More than one post can add, so that ids that have expired never pile up; of any inbox, since there may be as many as
+# there are entities, most of which get no post any more.
 _PRUNED_BY_A_POST = 2
 
 _KNOWN = "SELECT seq FROM hf_inbox_dedup WHERE name = ? AND id = ? AND (expires_at IS NULL OR expires_at > ?)"
@@ -29,9 +30,8 @@ INSERT INTO hf_inbox_dedup (name, id, seq) VALUES (?, ?, ?)
 ON CONFLICT (name, id) DO UPDATE SET seq = excluded.seq, expires_at = NULL
 """
 _PRUNE = """
-DELETE FROM hf_inbox_dedup WHERE name = ?1 AND id IN (
-SELECT id FROM hf_inbox_dedup WHERE name = ?1 AND expires_at IS NOT NULL AND expires_at <= ?2
-ORDER BY expires_at LIMIT ?3)
+DELETE FROM hf_inbox_dedup WHERE (name, id) IN (
+SELECT name, id FROM hf_inbox_dedup WHERE expires_at IS NOT NULL AND expires_at <= ? ORDER BY expires_at LIMIT ?)
 """
 
 
@@ -66,5 +66,5 @@ def append(c: apsw.Connection, name: str, entry: NewEntry, max_depth: int, now: 
     )
     if entry.deduplicated:
         changed(c, _REMEMBER, name, entry.id, seq)
-        changed(c, _PRUNE, name, now, _PRUNED_BY_A_POST)
+        changed(c, _PRUNE, now, _PRUNED_BY_A_POST)
     return seq

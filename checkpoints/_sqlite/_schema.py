@@ -64,7 +64,7 @@ _MIGRATIONS: Final = (
             ) STRICT, WITHOUT ROWID
             """,
             """
-            CREATE INDEX hf_inbox_dedup_expiry ON hf_inbox_dedup (name, expires_at) WHERE expires_at IS NOT NULL
+            CREATE INDEX hf_inbox_dedup_expiry ON hf_inbox_dedup (expires_at) WHERE expires_at IS NOT NULL
             """,
             """
             CREATE TABLE hf_inbox_dead (
