@@ -20,7 +20,7 @@ from examples.rolling_deploy.view import print_audit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from examples.rolling_deploy.audit import Report
+    from examples.rolling_deploy.report import Report
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

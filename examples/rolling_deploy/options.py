@@ -182,7 +182,7 @@ def _deployment(given: argparse.Namespace) -> Deployment:
     changes: dict[str, str] = {}
     if given.grace is not None:
         # A pod may not use all of it: it takes a while to leave the interpreter, and the machine may be slow.
-        changes["DRAIN_SECONDS"] = str(max(given.grace * 0.4, given.grace - 5))
+        changes["DRAIN_SECONDS"] = str(max(given.grace * 0.7, given.grace - 5))
     if given.without:
         changes["WITHOUT"] = given.without
     if given.lease is not None:

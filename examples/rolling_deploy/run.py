@@ -13,7 +13,7 @@ from urllib.parse import quote
 import trio
 
 from examples.rolling_deploy.analysis import calibrate
-from examples.rolling_deploy.audit import Expectation, Report, audit
+from examples.rolling_deploy.audit import Expectation, audit
 from examples.rolling_deploy.controller import Controller
 from examples.rolling_deploy.events import EventTail, EventWriter, read_events
 from examples.rolling_deploy.faults import Faults
@@ -30,6 +30,7 @@ from examples.rolling_deploy.watch import Watch
 
 if TYPE_CHECKING:
     from examples.rolling_deploy.options import Options
+    from examples.rolling_deploy.report import Report
     from otp.engines import Engine
 
 ROOT = Path(__file__).parents[2]

@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from examples.rolling_deploy.analysis import step_names
-from examples.rolling_deploy.audit import Report, in_words
 from examples.rolling_deploy.events import Event, Kind
+from examples.rolling_deploy.report import Report, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

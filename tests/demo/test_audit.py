@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from examples.rolling_deploy.audit import Expectation, audit, in_words
+from examples.rolling_deploy.audit import Expectation, audit
 from examples.rolling_deploy.events import Event, Kind
+from examples.rolling_deploy.report import in_words
 
 STEPS = ("read", "tokenize", "parse", "compare-1", "summarise")
 
@@ -345,6 +346,22 @@ def test_a_release_at_a_step_boundary_excuses_no_repeated_step():
     story.tell(Kind.STEP_STARTED, "new", "a", "parse", epoch=2)
     report = story.judge()
     assert report.problems == ("a repeated 1 step, but was interrupted 0 times",)
+
+
+def test_a_pod_that_gave_back_at_the_last_moment_excuses_one_repeated_step():
+    story = Story()
+    story.publish("a")
+    story.pod("old")
+    story.claim("a", "old")
+    story.tell(Kind.STEP_STARTED, "old", "a", "read", epoch=1)
+    story.end("old", 75)  # without a word of the job
+    story.pod("new")
+    story.claim("a", "new", 2)
+    story.run("a", "new", STEPS, 2)
+    story.finish("a", "new", 2)
+    story.end("new")
+    report = story.judge()
+    assert (report.problems, report.steps_repeated) == ((), 1)
 
 
 def test_a_run_that_was_cut_off_does_not_hold():
