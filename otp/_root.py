@@ -20,6 +20,7 @@ from ._unwrap import unwrap
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from ._statistics import SupervisorStatistics
     from ._supervisor_ref import SupervisorRef
 
 
@@ -107,7 +108,8 @@ class _Root:
 
     async def run(self, outside: trio.CancelScope) -> None:
         """Run the tree. When it ends although nobody asked for that, cancel what is going on `outside`."""
-        self.runtime.on_interrupt = lambda: outside.cancel(reason="Ctrl-C, or sys.exit in a child")
+        self.runtime.on_interrupt.append(lambda: outside.cancel(reason="Ctrl-C, or sys.exit in a child"))
+        self.runtime.root_statistics = self._statistics
         # A cancellation from outside must not reach the children: it would stop all of them at once. It reaches the
         # body of the `async with`, and that stops the tree in order.
         with trio.CancelScope(shield=True):
@@ -128,6 +130,9 @@ class _Root:
         """What the tree failed with, if it failed."""
         return self.outcome.exception if isinstance(self.outcome, Crashed) else None
 
+    def _statistics(self) -> SupervisorStatistics | None:
+        return None if self.life.supervisor is None else self.life.supervisor.statistics()
+
     @property
     def supervisor(self) -> SupervisorRef:
         """The root supervisor."""
@@ -140,10 +145,8 @@ class _Root:
         """As the parent of the root, which has none: itself."""
         return self.supervisor
 
-    def child_up(self, life: Life) -> None:
+    def child_up(self, life: Life) -> None:  # noqa: ARG002
         """All children have started."""
-        assert life.supervisor is not None
-        self.runtime.root_statistics = life.supervisor.statistics
         self.runtime.up = True
         self.settled.set()
 

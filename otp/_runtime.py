@@ -100,8 +100,8 @@ class Runtime:
         self._drained = trio.Event()
         self._exit_callbacks: list[Callable[[], None]] = []
         self.interrupted: BaseException | None = None
-        self.on_interrupt: Callable[[], None] | None = None
-        self.root_statistics: Callable[[], SupervisorStatistics] | None = None
+        self.on_interrupt: list[Callable[[], None]] = []
+        self.root_statistics: Callable[[], SupervisorStatistics | None] | None = None
 
     async def drain(self, deadline: float) -> list[str]:
         """Tell all children to take in no more work, and wait until those that had some are done with it.
@@ -191,8 +191,8 @@ class Runtime:
         """Stop the tree in order and raise `error` (Ctrl-C, sys.exit) out of it; the first one counts."""
         if self.interrupted is None:
             self.interrupted = error
-            if self.on_interrupt is not None:
-                self.on_interrupt()
+            for tell in self.on_interrupt:
+                tell()
 
     def make(self, spec: ChildSpec) -> object:
         """What the child is, made anew for this incarnation; a supervisor as a value becomes the task that runs it."""

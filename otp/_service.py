@@ -109,6 +109,7 @@ class _Service:
         self._app = app
         self._settings = settings
         self.runtime = Runtime()
+        self.runtime.on_interrupt.append(self._stops_by_itself)
         budget = Budget.plan(0.0, grace=settings.grace, settle=settings.settle)
         self._patience = budget.exit_by - budget.stop_until
         self._resort = LastResort(self._release, patience=self._patience)
@@ -195,10 +196,14 @@ class _Service:
         self._asked.set()
 
     def _watch_decisions(self, event: object) -> None:
-        """See the root give up: what follows must come to an end, too."""
+        """See the root give up."""
         assert isinstance(event, SupervisorDecided)
-        is_root = "/" not in event.path
-        if is_root and event.decision.verdict in {"give up", "roll back"} and self._budget is None:
+        if "/" not in event.path and event.decision.verdict in {"give up", "roll back"}:
+            self._stops_by_itself()
+
+    def _stops_by_itself(self) -> None:
+        """The tree is about to stop, though nobody has asked for it: that must come to an end, too."""
+        if self._budget is None:
             self.stop_request.leave(FAILED)
             grace = self._settings.grace
             self.runtime.stop_all_by(Budget.plan(trio.current_time(), grace=grace, settle=0.0).children_until)

@@ -98,6 +98,7 @@ SCENARIOS = {
     "stall": [child(stall_for_a_while), last],
     "fail": [child(fail), last],
     "leave": [consumer, child(leave), last],
+    "leave stuck": [child(stuck), child(leave), last],
     "thread": [child(start_a_thread_that_never_ends), last],
     "count at exit": [child(count_at_exit), last],
     "signal at exit": [child(send_a_signal_at_exit), last],

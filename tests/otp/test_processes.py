@@ -86,6 +86,12 @@ def crash_hard():
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
+def leave_a_mark_and_die(path):
+    with Path(path).open("a") as marks:
+        marks.write("x")
+    os._exit(1)
+
+
 def return_a_lock():
     import threading
 
@@ -213,6 +219,14 @@ async def test_a_worker_that_dies_is_named():
             await cpu.run(os._exit, 9)
         assert caught.value.exitcode == 9
         assert await cpu.run(divide, 1, 1) == 1, "the next job gets a new process"
+
+
+async def test_a_job_whose_worker_died_is_not_run_again(tmp_path):
+    async with WorkerProcesses(1) as cpu:
+        assert await cpu.run(divide, 1, 1) == 1  # so that the worker is not a fresh one
+        with pytest.raises(WorkerDied):
+            await cpu.run(leave_a_mark_and_die, tmp_path / "marks")
+    assert (tmp_path / "marks").read_text() == "x"
 
 
 async def test_a_worker_that_died_idle_is_replaced_unseen():

@@ -162,6 +162,13 @@ def test_sys_exit_in_a_child_is_what_it_says():
     assert "cleaned up" in out, "the others were stopped in order"
 
 
+def test_sys_exit_in_a_child_ends_the_process_although_another_is_stuck():
+    with Process("leave stuck", HOLDFAST_GRACE="2") as process:
+        code, out = process.end()
+    assert code == 1
+    assert "these have not ended: app/stuck" in out
+
+
 def test_a_signal_while_the_interpreter_ends_changes_nothing():
     with Process("signal at exit") as process:
         process.wait_for("path app/announce")
