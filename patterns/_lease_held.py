@@ -97,6 +97,8 @@ class LeaseHeld(Behaviour):
             try:
                 with self.context.drains():  # a drain waits for the release, too
                     await self._lead(lease)
+                    if self.intake.over.is_set():
+                        await self.intake.stopped()  # so that the drain ends at its deadline, with us as not done
             except StandBack:
                 pauses = 1 if trio.current_time() - led_since > PAUSES.reset_after else pauses + 1
                 with self.intake.waiting():

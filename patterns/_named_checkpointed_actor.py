@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import trio
 
@@ -77,8 +77,8 @@ class NamedCheckpointedActor(CheckpointedActor[J, R], LeaseHeldActor):
         await self.checkpoint.save(ACCEPTED, job)
         return True
 
-    async def handle_call(self, request: object) -> object:
-        """Accept a job."""
+    async def handle_call(self, request: Any) -> bool:
+        """Accept a job: whether it was stored."""
         if not isinstance(request, Start):
             raise TypeError(f"{type(self).__name__} takes Start calls, not {request!r}")
         accepted = await self.accept(cast("Start[J]", request).job)
@@ -86,14 +86,17 @@ class NamedCheckpointedActor(CheckpointedActor[J, R], LeaseHeldActor):
             self.send_self(Resume(ACCEPTED))
         return accepted
 
-    async def handle_message(self, message: object) -> None:
+    async def handle_message(self, message: Any) -> None:
         """`Start` without an answer, and `Resume`."""
-        start = cast("Start[J]", message) if isinstance(message, Start) else None
-        if self.checkpoint.saved or not isinstance(message, Start | Resume):
-            await super().handle_message(Resume(ACCEPTED) if start else message)
-        if start:  # and there is nothing to be resumed any more
-            await self.accept(start.job)
-            await super().handle_message(start)
+        if not isinstance(message, Start):
+            if self.checkpoint.saved or not isinstance(message, Resume):  # if not, that was done already
+                await super().handle_message(message)
+            return
+        if self.checkpoint.saved:
+            await super().handle_message(Resume(ACCEPTED))
+        start = cast("Start[J]", message)
+        await self.accept(start.job)
+        await super().handle_message(start)
 
     def committed(self) -> None:
         """The job is done and stored: wait for the next."""

@@ -160,13 +160,14 @@ class QueueConsumer(Behaviour, Generic[P]):
         context.started()
         async with trio.open_nursery() as nursery:
             try:
-                with context.drains():  # not longer: the service may go on, even if a handler does not
+                with context.drains():
                     nursery.start_soon(self.intake.watch)
                     for _ in range(self._concurrency):
                         nursery.start_soon(self._worker, desk)
                     await self._claim_until_closed()
                     await self._give_back_waiting("no handler had begun it")
-                    await self._let_running_end()
+                    if not await self._let_running_end():
+                        await self.intake.stopped()  # so that the drain ends at its deadline, with us as not done
             finally:
                 await self._give_back_waiting("the consumer has ended")
             nursery.cancel_scope.cancel(reason="the consumer takes no more jobs")
@@ -199,16 +200,22 @@ class QueueConsumer(Behaviour, Generic[P]):
                 del self._running[handling.job]
                 self._room.unpark_all()
 
-    async def _let_running_end(self) -> None:
-        """Wait for the handlers; cancel them when time is up; then give their jobs back over their heads."""
+    async def _let_running_end(self) -> bool:
+        """Wait for the handlers; cancel them when time is up; then give their jobs back over their heads.
+
+        Returns whether all of them could finish.
+        """
         with self.intake.finishing():
             await self._all_ended()
+        if not self._running:
+            return True
         for handling in self._running.values():
             handling.hand_back("the time to finish it was over")
         with trio.move_on_after(RELEASE_TIME / 2):
             await self._all_ended()
         stuck = [handling.take_away() for handling in self._running.values() if not handling.ended]
         await self._give_back(stuck, "its handler does not obey its cancellation")
+        return False
 
     async def _all_ended(self) -> None:
         while self._running:

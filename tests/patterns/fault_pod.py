@@ -1,7 +1,8 @@
 """A pod of its own for the fault tests: ``python -m tests.patterns.fault_pod ROLE PATH NAME [POINT]``.
 
-It runs as in a container, by `otp.run`. At a named POINT it dies, stops or stays once (the first pod of a test to come there). What it
-does it says in lines that begin with "!", written at once and unbuffered, since it may be killed at any moment.
+It runs as in a container, by `otp.run`. At a named POINT it dies, stops or stays once (the first pod of a test to come
+there). What it does it says in lines that begin with "!", written at once and unbuffered, since it may be killed at any
+moment.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 import trio
 
 from checkpoints import Checkpoints, Entry, Inbox
-from otp import Backoff, Runtime, RunSettings, Supervisor, child, current_context, run
+from otp import Backoff, RunSettings, Runtime, Supervisor, child, current_context, run
 from otp.engines import LeaseLost, Migration, SqliteEngine
 from patterns import (
     CheckpointedActor,

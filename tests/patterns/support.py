@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import trio
 from attrs import frozen
 
-from otp import Runtime, Supervisor, child, open_supervisor
+from otp import Runtime, Supervisor, SupervisorRef, child, open_supervisor
 from otp.engines import MemoryEngine, MemoryStore, StoreUnavailable, Topic
 from otp.testing import CapturedEvents, capture_events
 from patterns import QueueConsumer
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from otp import ChildSpec, Ref, SupervisorRef
-    from otp.engines import Engine, Transaction
+    from checkpoints import NameLeases
+    from otp import ChildSpec, Ref
+    from otp.engines import Engine, Lease, Transaction
     from queues import Job
 
 T = TypeVar("T")
@@ -69,7 +70,7 @@ class FlakyEngine(MemoryEngine):
 class Pod:
     """One process, as far as the store can see."""
 
-    engine: FlakyEngine
+    engine: Any
     runtime: Runtime
     events: CapturedEvents
     supervisor: SupervisorRef
@@ -79,6 +80,11 @@ class Pod:
         assert ref is not None
         return ref
 
+    @property
+    def held(self) -> int:
+        """How many leases its engine renews."""
+        return len(self.engine._heartbeat)
+
     def status(self, id_: str) -> str:
         return next(each.status for each in self.supervisor.which_children() if each.id == id_)
 
@@ -87,8 +93,9 @@ class Pod:
 
     @property
     def restarts(self) -> int:
-        assert self.runtime.root_statistics is not None
-        return self.runtime.root_statistics().restarts
+        root = self.runtime.statistics().root
+        assert root is not None
+        return root.restarts
 
 
 @asynccontextmanager
@@ -127,8 +134,20 @@ def tasks(engine: Engine[Any], name: str = "tasks", **options: Any) -> Queue[Tas
 async def until(condition: Callable[[], object]) -> None:
     """Wait, in virtual time or for real, until something has come about that no event tells."""
     with trio.fail_after(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - there is none to wait for
             await trio.sleep(0.005)
+
+
+def empty() -> list[Any]:
+    """A list to be filled by what a test calls."""
+    return []
+
+
+async def acquired(names: NameLeases, name: str) -> Lease:
+    """The lease, which nobody else has."""
+    lease = await names.acquire(name)
+    assert lease is not None
+    return lease
 
 
 async def shielded_sleep(seconds: float) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
 import pytest
 import trio
 from attrs import evolve
 
-from checkpoints import Inbox
+from checkpoints import Inbox, NameLeases
 from otp import Backoff, ChildExited, GaveUp, child
 from otp.engines import LeaseLost, MemoryEngine, MemoryStore, SqliteEngine, StoreUnavailable, Token, Topic
 from otp.testing import no_task_left, settle
 from patterns import DurableInbox, EntryApplied, EntryFailed, SteppedDown, TookOver
-from tests.patterns.support import TASK, Task, pod, until
+from tests.patterns.support import TASK, Task, acquired, pod, until
 
 SOON = Backoff(initial=0.5, cap=0.5, jitter=0.0)
 
@@ -69,7 +70,7 @@ async def test_entries_come_in_order_and_are_marked(autojump_clock):
 
 
 async def test_one_at_a_time_with_messages_and_calls(autojump_clock):
-    busy = []
+    busy: list[Any] = []
 
     async def work(actor, entry):
         assert not busy
@@ -94,9 +95,7 @@ async def test_an_entry_is_left_to_the_next_leader_with_its_attempt_counted(auto
         seen.append((entry.seq, entry.attempt))
 
     async with MemoryEngine(store=store, lease=6.0) as killed:
-        from checkpoints import NameLeases
-
-        lease = await NameLeases(killed).acquire("ledger")
+        lease = await acquired(NameLeases(killed), "ledger")
         reader = await inbox_of(killed).open(lease)
         await inbox_of(killed).post(Task("a"))
         await inbox_of(killed).post(Task("b"))
@@ -163,7 +162,7 @@ async def test_stop_lets_the_supervisor_decide(autojump_clock):
     async def work(actor, entry):
         raise ValueError("boom")
 
-    with pytest.raises(GaveUp) as caught:
+    with pytest.raises(GaveUp) as caught:  # noqa: PT012
         async with pod(ledger(work, on_failure="stop", max_attempts=2)) as here:
             await post(here, "a")
             await trio.sleep(60)
@@ -200,7 +199,7 @@ async def test_commit_with_rows_of_ones_own_in_sqlite(tmp_path):
             async with entry.commit() as tx:
                 await tx.execute("INSERT INTO total VALUES (?)", entry.payload.name)
                 if entry.attempt == 1 and entry.payload.name == "a":
-                    raise ValueError("rolled back")
+                    raise ValueError("rolled back")  # noqa: TRY301
         except ValueError:
             assert not entry.processed
             raise
@@ -227,7 +226,7 @@ async def test_an_exception_after_the_commit_is_a_crash(autojump_clock):
         await post(here, "a", "b")
         await until(lambda: here.events.of(EntryApplied))
         assert here.restarts == 1
-        assert isinstance(here.events.one(ChildExited).reason.exception, LookupError)
+        assert "LookupError: afterwards" in str(here.events.one(ChildExited).reason)
         assert here.events.one(EntryApplied).seq == 2
         assert not here.events.of(EntryFailed)
 
@@ -481,7 +480,7 @@ async def test_an_unknown_head_makes_it_stand_back_so_that_a_newer_process_leads
 async def test_an_unknown_head_after_the_grace(autojump_clock, policy):
     children = ledger(nothing, on_failure=policy, inbox={"unknown_grace": 20.0})
     if policy == "stop":
-        with pytest.raises(GaveUp):
+        with pytest.raises(GaveUp):  # noqa: PT012
             async with pod(children) as here:
                 await unknown_entry(here.engine)
                 await trio.sleep(100)

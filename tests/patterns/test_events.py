@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import attrs
 import pytest
@@ -40,28 +41,29 @@ class FakeContext:
         self.runtime.events.emit(event)
 
 
-DETAILS = {"queue": "q", "job": "j", "topic": "t", "attempt": 1, "epoch": 1}
+def context() -> Any:
+    return FakeContext()
+
+
+DETAILS: dict[str, Any] = {"queue": "q", "job": "j", "topic": "t", "attempt": 1, "epoch": 1}
 
 
 def test_nobody_wants_it_so_it_is_not_made(monkeypatch):
-    tell(FakeContext(), JobDone, nonsense=True)  # it would be refused
+    tell(context(), JobDone, nonsense=True)  # it would be refused
 
 
 def test_subscribers_get_it_also_when_the_log_does_not():
-    context = FakeContext()
-    seen = []
-    context.runtime.events.subscribe(seen.append, JobDone)
-    tell(context, JobDone, **DETAILS, seconds=0.5)
+    child = context()
+    seen: list[Any] = []
+    child.runtime.events.subscribe(seen.append, JobDone)
+    tell(child, JobDone, **DETAILS, seconds=0.5)
     assert seen == [JobDone(path="app/test", **DETAILS, seconds=0.5)]
 
 
 def test_the_log_has_the_line_the_event_and_at_debug_the_traceback(caplog):
-    try:
-        raise ValueError("two\nlines")
-    except ValueError as caught:
-        error = caught
+    error = ValueError("two\nlines")
     with caplog.at_level(logging.DEBUG, "patterns"):
-        tell(FakeContext(), JobRetried, cause=error, **DETAILS, delay=1.0, error=in_words(error))
+        tell(context(), JobRetried, cause=error, **DETAILS, delay=1.0, error=in_words(error))
     line, traceback = caplog.records
     assert line.levelno == logging.WARNING
     assert line.message.startswith(

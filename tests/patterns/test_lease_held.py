@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import trio
@@ -21,7 +23,7 @@ from patterns import (
     TookOver,
     only_where_leased,
 )
-from tests.patterns.support import PATIENCE, pod, shielded_sleep, until
+from tests.patterns.support import PATIENCE, acquired, empty, pod, shielded_sleep, until
 
 LEASE = 6.0
 
@@ -64,21 +66,20 @@ async def forever(leader, lease):
 
 async def test_a_standby_is_started_and_ready_and_takes_over_at_once(autojump_clock):
     store = MemoryStore()
-    async with no_task_left():
-        async with pod(leader(forever), store=store, lease=LEASE) as old:
-            await until(lambda: old.events.of(TookOver))
-            async with pod(leader(forever), store=store, lease=LEASE) as new:
-                await until(lambda: new.events.of(StandingBy))
-                assert new.runtime.readiness().ok
-                await trio.sleep(100)
-                assert not new.events.of(TookOver)
-                released = trio.current_time()
-                await old.drain(10.0)
-                await until(lambda: new.events.of(TookOver))
-                assert trio.current_time() - released < 0.1
-                assert new.events.one(TookOver).epoch == 2
-                assert old.events.one(SteppedDown).reason == "stopped"
-                assert old.restarts == 0  # it waits for its stop
+    async with no_task_left(), pod(leader(forever), store=store, lease=LEASE) as old:
+        await until(lambda: old.events.of(TookOver))
+        async with pod(leader(forever), store=store, lease=LEASE) as new:
+            await until(lambda: new.events.of(StandingBy))
+            assert new.runtime.readiness().ok
+            await trio.sleep(100)
+            assert not new.events.of(TookOver)
+            released = trio.current_time()
+            await old.drain(10.0)
+            await until(lambda: new.events.of(TookOver))
+            assert trio.current_time() - released < 0.1
+            assert new.events.one(TookOver).epoch == 2
+            assert old.events.one(SteppedDown).reason == "stopped"
+            assert old.restarts == 0  # it waits for its stop
 
 
 async def test_after_a_kill_it_takes_over_within_the_lease(autojump_clock):
@@ -161,7 +162,7 @@ async def test_an_outage_or_standing_back_is_no_crash_and_waits_longer_each_time
 
     async with pod(leader(work), lease=LEASE) as here:
         await until(lambda: len(times) == 8)
-        pauses = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        pauses = [later - earlier for earlier, later in pairwise(times)]
         assert pauses[0] < 0.15
         assert 2.0 < pauses[-1] <= 5.1
         assert here.restarts == 0
@@ -237,22 +238,22 @@ async def test_a_lease_that_is_acquired_while_the_intake_closes_is_released(auto
 
     async def slow_acquire(self, name, owner, seconds):
         epoch = await acquire(name, owner, seconds)
-        acquired.set()
+        in_acquire.set()
         await shielded_sleep(1.0)
         return epoch
 
-    acquired = trio.Event()
+    in_acquire = trio.Event()
+    acquire: Any = None
 
     def children(engine):
-        made = Leader(engine, forever)
         nonlocal acquire
+        made: Any = Leader(engine, forever)
         acquire = made._names._backend.acquire
         made._names._backend.acquire = slow_acquire.__get__(made)
         return [child(lambda: made, id="leader")]
 
-    acquire = None
     async with pod(children, store=store, lease=60.0) as here:
-        await acquired.wait()
+        await in_acquire.wait()
         await here.drain(5.0)
         async with MemoryEngine(store=store) as other:
             await trio.sleep(2)  # the answer has come by then
@@ -327,7 +328,7 @@ def counter(inits, **options):
 
 async def test_messages_and_calls_reach_whoever_leads_here_and_a_standby_takes_none(autojump_clock):
     store = MemoryStore()
-    async with pod(counter(inits := []), store=store) as old:
+    async with pod(counter(inits := empty()), store=store) as old:
         await until(lambda: inits)
         old.ref("counter").send(5)
         assert await old.ref("counter").call("total") == (5, 1)
@@ -344,7 +345,7 @@ async def test_messages_and_calls_reach_whoever_leads_here_and_a_standby_takes_n
 
 
 async def test_each_leadership_is_a_fresh_object_of_the_factory(autojump_clock):
-    async with pod(counter(inits := []), lease=LEASE) as here:
+    async with pod(counter(inits := empty()), lease=LEASE) as here:
         await until(lambda: inits)
         here.ref("counter").send(5)
         assert await here.ref("counter").call("total") == (5, 1)
@@ -359,7 +360,7 @@ async def test_each_leadership_is_a_fresh_object_of_the_factory(autojump_clock):
 
 
 async def test_an_actors_crash_is_the_childs(autojump_clock):
-    async with pod(counter(inits := []), lease=LEASE) as here:
+    async with pod(counter(inits := empty()), lease=LEASE) as here:
         await until(lambda: inits)
         here.ref("counter").send(ValueError("boom"))
         await until(lambda: inits == [1, 2])
@@ -398,12 +399,13 @@ async def test_init_runs_after_the_acquisition_under_its_own_timeout(autojump_cl
     store = MemoryStore()
     async with MemoryEngine(store=store) as other:
         names = NameLeases(other)
-        lease = await names.acquire("counter")
+        lease = await acquired(names, "counter")
         async with pod(
             lambda engine: [child(lambda: Slow(engine, started), id="counter", init_timeout=3.0)], store=store
         ) as here:
             await trio.sleep(60)  # standing by is not a part of init
-            assert not (started or here.restarts)
+            assert not started
+            assert not here.restarts
             await names.release(lease)
             await until(lambda: started == [2])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -14,6 +14,7 @@ from otp import Runtime
 from otp.engines import LeaseLost, MemoryEngine, MemoryStore
 from patterns import Steps
 from patterns._steps import returns
+from tests.patterns.support import acquired
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +38,10 @@ class FakeContext:
         self.runtime.events.emit(event)
 
 
+def context() -> Any:
+    return FakeContext()
+
+
 async def nowhere() -> None:
     await trio.lowlevel.checkpoint()
 
@@ -51,10 +56,10 @@ class Run:
     async def __call__(self, fn):
         async with MemoryEngine(store=self.store) as engine:
             names = NameLeases(engine)
-            lease = await names.acquire("work")
+            lease = await acquired(names, "work")
             checkpoint = await Checkpoints(engine).open("work", lease)
             try:
-                return await fn(Steps(checkpoint, FakeContext(), boundary=nowhere, processes=None))
+                return await fn(Steps(checkpoint, context(), boundary=nowhere, processes=None))
             finally:
                 await names.release(lease)
 
@@ -135,7 +140,7 @@ async def test_steps_side_by_side(autojump_clock, run):
                 nursery.start_soon(one, number)
         return found
 
-    broken = 0  # the slowest: the others are saved by then
+    broken: int | None = 0  # the slowest: the others are saved by then
     with pytest.raises(ExceptionGroup):
         await run(work)
     broken = None
@@ -193,16 +198,16 @@ async def test_fault_26_of_two_executors_of_one_step_one_saves_and_the_other_is_
 
     async def executor(engine, lease, go_on):
         checkpoint = await Checkpoints(engine).open("work", lease)
-        steps = Steps(checkpoint, FakeContext(), boundary=nowhere, processes=None)
+        steps = Steps(checkpoint, context(), boundary=nowhere, processes=None)
 
         async def body() -> int:
             await go_on.wait()
-            return lease.token.epoch
+            return int(lease.token.epoch)
 
         saved.append(await steps("one", body))
 
     async with MemoryEngine(store=store, lease=3.0) as old, MemoryEngine(store=store, lease=3.0) as new:
-        first = await NameLeases(old).acquire("work")
+        first = await acquired(NameLeases(old), "work")
         old.let_go(first)
         async with trio.open_nursery() as nursery:
             refused = []
@@ -215,13 +220,14 @@ async def test_fault_26_of_two_executors_of_one_step_one_saves_and_the_other_is_
 
             nursery.start_soon(zombie)
             await trio.sleep(3.1)
-            second = await NameLeases(new).acquire("work")
+            second = await acquired(NameLeases(new), "work")
             nursery.start_soon(executor, new, second, both_in)
             await trio.testing.wait_all_tasks_blocked()
             both_in.set()
         assert saved == [2]
         assert refused == [1]
         view = await Checkpoints(new).peek("work")
+        assert view is not None
         assert [step.epoch for step in view.steps] == [2]
 
 
@@ -244,7 +250,7 @@ def unannotated():
     return 1
 
 
-def unknown() -> Nowhere:  # noqa: F821
+def unknown() -> Nowhere:  # type: ignore[name-defined]  # noqa: F821
     return None
 
 
@@ -276,5 +282,5 @@ def test_without_an_annotation_it_is_refused_before_it_runs(fn):
 
 
 def test_an_annotation_that_is_not_there_at_run_time_is_named():
-    with pytest.raises(TypeError, match="unknown cannot be evaluated at run time.*Nowhere"):
+    with pytest.raises(TypeError, match=r"unknown cannot be evaluated at run time.*Nowhere"):
         returns(unknown)
