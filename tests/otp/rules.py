@@ -81,7 +81,7 @@ class Rules:
     def ended(self, id_: str, reason: ExitReason | None, now: float) -> None:
         """For whatever reason; None is an ignored start."""
         starting = self.coming_up == id_ and id_ in self.up
-        told = id_ in self.stopping
+        told = id_ in self.stopping or id_ in self.enders
         condemned = id_ in self.condemned
         self.coming_up = None if self.coming_up == id_ else self.coming_up
         self.up.discard(id_)
