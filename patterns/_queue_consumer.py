@@ -59,12 +59,11 @@ class QueueConsumer(Behaviour, Generic[P]):
     While the store is out of reach the child waits and tries again; it does not fail. It is not ready meanwhile.
 
     Args:
-        queue: where the jobs come from. Its engine must be open while the child runs: give the engine a place before
-        this child.
+        queue: where the jobs come from. Its engine must be open while the child runs: give the engine a place
+            before this child.
         concurrency: how many handlers run at once.
         handler_timeout: seconds one handler may take; longer counts as a failed attempt. The default is no limit,
-        since the lease
-            is renewed for as long as the process lives and its loop turns.
+            since the lease is renewed for as long as the process lives and its loop turns.
         backoff: how long a failed job waits, by its attempt. Default: 1 s, doubled each time, at most 10 minutes.
 
     Raises:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -41,10 +40,8 @@ SHOWN = {
 
 
 def output_of(*command: str) -> list[str]:
-    begun = time.monotonic()
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - begun < 20  # about a second, on a machine that has nothing else to do
     return done.stdout.splitlines()
 
 
