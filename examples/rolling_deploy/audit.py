@@ -183,7 +183,7 @@ class _Effects:
 def _totals(totals: Mapping[str, int], truth: Mapping[str, int]) -> list[str]:
     """In words, how the totals differ from the truth."""
     names = sorted(name for name in totals.keys() | truth.keys() if totals.get(name) != truth.get(name))
-    differences = "; ".join(f"{name} {totals.get(name)} instead of {truth.get(name)}" for name in names)
+    differences = some(f"{name} {totals.get(name)} instead of {truth.get(name)}" for name in names)
     return [f"the totals differ from the truth: {differences}"] if names else []
 
 

@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.report is not None:
         options.report.write_text(json.dumps(outcome.to_dict(), indent=2) + "\n", encoding="utf-8")
     print_audit(outcome, sys.stdout)
+    if options.without:
+        print(f"Without {options.without} that had to be." if outcome.problems else "That should not have held.")
     return 0 if outcome.holds else 1
 
 

@@ -72,7 +72,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
             without=given.without,
             deployment=_deployment(given),
             limit=given.limit,
-            expect_resumed=given.expect_resumed,
+            expect_resumed=_expected(given),
             report=given.report,
             events=given.events,
             keep=given.keep,
@@ -153,9 +153,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--expect-resumed",
         type=int,
-        default=RESUMED,
         metavar="N",
-        help="jobs that must have gone on from a checkpoint, or the run shows nothing (default: %(default)s)",
+        help="jobs that must have gone on from a checkpoint, or the run shows nothing "
+        f"(default: {RESUMED}; 0 with --without)",
     )
     add(
         "--limit",
@@ -172,6 +172,13 @@ def _parser() -> argparse.ArgumentParser:
         help="keep the run's directory with the store and the pods' logs (default: it is removed)",
     )
     return parser
+
+
+def _expected(given: argparse.Namespace) -> int:
+    """A protection that is switched off shall fail for its own reason."""
+    if given.expect_resumed is not None:
+        return int(given.expect_resumed)
+    return 0 if given.without else RESUMED
 
 
 def _deployment(given: argparse.Namespace) -> Deployment:

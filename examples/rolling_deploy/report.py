@@ -104,7 +104,7 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def some(names: Iterable[str], most: int = 5) -> str:
+def some(names: Iterable[str], most: int = 3) -> str:
     """The first few of the names."""
     ordered = sorted(names)
     return ", ".join(ordered[:most]) + (f" and {len(ordered) - most} more" if len(ordered) > most else "")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from checkpoints import Checkpoints
 from examples.rolling_deploy import unprotected
+from examples.rolling_deploy.analysis import step_aside
 from examples.rolling_deploy.payloads import analyse_topic
 from examples.rolling_deploy.recorder import Recorder
 from examples.rolling_deploy.store import QUEUE, open_store, totals_inbox
@@ -32,7 +33,7 @@ def pod_tree(settings: PodSettings, events: EventWriter) -> Supervisor:
     """The tree of one pod, which writes to ``events``."""
     recorder = Recorder(events, Traps(settings.events_file.parent / "traps", settings.name, events))
     store = open_store(settings.store_url, settings.lease)
-    cpu = WorkerProcesses(1, prewarm=True)
+    cpu = WorkerProcesses(1, prewarm=True, init=step_aside)
     queue = AnalysisQueue(store, QUEUE, [analyse_topic(settings.schema)], recorder=recorder)
     totals = totals_inbox(store)
     checkpoints = Checkpoints(store)

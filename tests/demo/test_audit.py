@@ -403,4 +403,4 @@ def test_the_audit_in_words():
     story = deploy()
     story.publish(*(f"j{number}" for number in range(8)))
     text = "\n".join(in_words(story.judge()))
-    assert text.startswith("The audit does NOT hold.\n  - 8 jobs lost: j0, j1, j2, j3, j4 and 3 more\n")
+    assert text.startswith("The audit does NOT hold.\n  - 8 jobs lost: j0, j1, j2 and 5 more\n")
