@@ -14,7 +14,7 @@ from otp.engines import Engine, LeaseLost
 
 from ._dead import Burying
 from ._posting import Posting
-from ._stage import COIN, NEW_COIN, PATIENCE, Boom, Coin, NewCoin
+from ._stage import COIN, NEW_COIN, NOTE, PATIENCE, Boom, Coin, NewCoin, Note
 
 MakeEngine = Callable[[], Engine[Any]]
 
@@ -117,14 +117,16 @@ class InboxConformance(Posting, Burying):
                     await act
             assert (await self.inbox(pod, "other").statistics()).depth == 2
 
-    async def test_fault_10_22_an_older_reader_is_fenced_out(self, make_engine: MakeEngine) -> None:
+    @pytest.mark.parametrize("heir", ["the same process", "another"])
+    async def test_fault_10_22_an_older_reader_is_fenced_out(self, make_engine: MakeEngine, heir: str) -> None:
         async with self.pods(make_engine, 2) as (one, two):
             for value in range(2):
                 await self.inbox(one).post(Coin(value))
             old = await self.reader(one, 1)
             entry = await self.head(old)
-            new = await self.reader(two, 2)
+            new = await self.reader(one if heir == "the same process" else two, 2)
             for act in (
+                old.next(),  # of what it has read already
                 old.mark(entry),
                 old.failed(entry, "late"),
                 old.release(entry),
@@ -136,7 +138,8 @@ class InboxConformance(Posting, Burying):
             with pytest.raises(LeaseLost):
                 await self.reader(one, 1)
             with pytest.raises(LeaseLost):
-                await self.reader(one, 2)  # the same epoch, but somebody else's
+                # The same epoch, but somebody else's.
+                await self.reader(two if heir == "the same process" else one, 2)
             again = await self.head(new)
             assert (again.payload, again.attempt, again.stored.error) == (Coin(0), 2, "")
             assert await self.inbox(two).dead.list() == []
@@ -245,6 +248,18 @@ class InboxConformance(Posting, Burying):
                 seen.append((entry.payload, entry.attempt))
                 await new.mark(entry)
             assert seen == [(NewCoin(2, "penny"), 1), (NewCoin(3, "groat"), 1)]
+
+    async def test_fault_24_an_older_reader_is_fenced_out_of_what_it_does_not_know(
+        self, make_engine: MakeEngine
+    ) -> None:
+        async with self.pods(make_engine) as (pod,):
+            await AnyInbox(pod, "ledger", [NOTE]).post(Note("a"))
+            old = await self.reader(pod, 1)
+            with pytest.raises(UnknownEntry):
+                await old.next()
+            await self.reader(pod, 2)
+            with pytest.raises(LeaseLost):
+                await old.next()
 
     async def test_fault_21_a_damaged_payload_reaches_no_handler(self, make_engine: MakeEngine) -> None:
         self.need("damages")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -131,6 +132,20 @@ class NameLeaseConformance(Stage):
             assert await names.release(new)
             assert not await names.release(new)
             assert await names.holder("ledger") is None
+
+    async def test_an_old_lease_of_the_same_process_is_not_renewed(self, make_engine: MakeEngine) -> None:
+        async with self.pods(make_engine) as (pod,):
+            names = NameLeases(pod)
+            old = await self.hold(names)
+            await names.release(old)
+            new = await self.hold(names)
+            again = Lease(old.token, deadline=pod.monotonic() + self.lease)
+            pod.hold(again)  # as a task would that has missed the restart
+            with trio.fail_after(PATIENCE), suppress(LeaseLost), again.guard():
+                while True:
+                    await trio.sleep(self.lease / 10)
+                    assert pod.monotonic() < old.deadline + 2 * self.lease
+            assert not new.lost
 
     async def test_holder_tells_people(self, make_engine: MakeEngine) -> None:
         async with self.pods(make_engine) as (pod,):

@@ -137,9 +137,14 @@ class Holding(Stage):
                 job = await self.one(queue)
             seen.append(job.lease.token.epoch)
             assert seen == sorted(set(seen))  # by no release, retry or requeue lower again
-            with pytest.raises(LeaseLost):
-                await queue.ack(first)
+            for late in OUTCOMES:
+                assert await queue.settle([(first, late)]) == [first]
+            for also in (queue.start, queue.extend, queue.ack):
+                with pytest.raises(LeaseLost):
+                    await also(first)
             await queue.extend(job)
+            assert (await queue.statistics()).running == 1
+            assert await queue.dead.list() == []
 
     async def test_extend_renews_a_lease_that_is_still_ours(self, make_engine: MakeEngine) -> None:
         async with self.pods(make_engine, 2) as (one, two):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 from attrs import frozen
 
 from checkpoints import Inbox, NameLeases
@@ -38,6 +39,21 @@ async def test_a_name_acquired_while_the_engine_was_closing_is_not_held(monkeypa
         lease = await names.acquire("ledger")
         assert lease is not None
         assert lease.token.epoch == 2
+
+
+async def test_a_lease_is_counted_from_before_its_request(autojump_clock: object) -> None:  # noqa: ARG001
+    async def keep_the_store_busy(task_status: trio.TaskStatus[None]) -> None:
+        async with engine.transaction():
+            task_status.started()
+            await trio.sleep(3)
+
+    async with MemoryEngine(lease=15.0) as engine, trio.open_nursery() as nursery:
+        await nursery.start(keep_the_store_busy)
+        asked = trio.current_time()
+        lease = await NameLeases(engine).acquire("ledger")
+        assert lease is not None
+        assert trio.current_time() > asked
+        assert lease.deadline == asked + 15.0
 
 
 async def test_entries_are_read_once_however_they_are_finished(monkeypatch: pytest.MonkeyPatch) -> None:

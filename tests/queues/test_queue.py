@@ -95,6 +95,22 @@ async def test_many_are_one_operation(engine):
         await writes(queue.settle((job, Release()) for job in jobs[25:]))
 
 
+async def test_a_lease_is_counted_from_before_its_request(autojump_clock):
+    async def keep_the_store_busy(task_status):
+        async with engine.transaction():
+            task_status.started()
+            await trio.sleep(3)
+
+    async with MemoryEngine(lease=15.0) as engine, trio.open_nursery() as nursery:
+        queue = Queue(engine, "q", [WORK])
+        await queue.put(Work(1))
+        await nursery.start(keep_the_store_busy)
+        asked = trio.current_time()
+        (job,) = await queue.claim()
+        assert trio.current_time() > asked
+        assert job.lease.deadline == asked + 15.0
+
+
 async def test_concurrent_finishes_share_their_commits(tmp_path):
     async with SqliteEngine(tmp_path / "jobs.db", synchronous="normal") as engine:
         queue = Queue(engine, "q", [WORK])
