@@ -41,7 +41,7 @@ async def test_a_name_acquired_while_the_engine_was_closing_is_not_held(monkeypa
         assert lease.token.epoch == 2
 
 
-async def test_a_lease_is_counted_from_before_its_request(autojump_clock: object) -> None:  # noqa: ARG001
+async def test_a_lease_is_counted_from_before_its_request(autojump_clock: object) -> None:
     async def keep_the_store_busy(task_status: trio.TaskStatus[None]) -> None:
         async with engine.transaction():
             task_status.started()
