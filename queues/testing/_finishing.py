@@ -134,9 +134,11 @@ class Finishing(Stage):
                 await ack_and_fail()
             assert (await queue.statistics()).running == 1
             assert not job.lease.lost
+            assert pod.statistics().leases_held == 1  # and renewed
             async with pod.transaction() as tx:
                 await effects.put(Parcel(1), tx=tx)
                 await queue.ack(job, tx=tx)
+            assert pod.statistics().leases_held == 0
             assert (await queue.statistics()).running == 0
             assert (await effects.statistics()).ready == 1
             assert pod.statistics().leases_held == 0
