@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import trio
@@ -43,6 +44,8 @@ class Faults:
         self._traps = traps
         self._lease = lease
         self._random = random.Random(f"faults {seed}")
+        # All different at first: a trap that is set twice before somebody comes by is one trap.
+        self._pause_points = cycle(self._random.sample(PAUSE_POINTS, len(PAUSE_POINTS)))
         self._steps = 0
         self._stepped = trio.Event()
         self._applied_elsewhere: dict[str, trio.Event] = {}
@@ -65,7 +68,7 @@ class Faults:
         await trio.sleep(delay)
         if kind == "pause":
             # Whoever comes by first: not every pod comes by everywhere.
-            set_trap(self._traps, PAUSE_POINTS[int(choice * len(PAUSE_POINTS))], "pause")
+            set_trap(self._traps, next(self._pause_points), "pause")
             return
         pods = await self._controller.wait_serving()
         pod = pods[int(choice * len(pods))].name
