@@ -154,6 +154,11 @@ class ChildContext:
         return self._life.runtime.drain_deadline
 
     @property
+    def hurried(self) -> trio.Event:
+        """Set when `drain_deadline` and `stop_deadline` were moved forward, by a second signal: look at them again."""
+        return self._life.runtime.hurried
+
+    @property
     def call_deadline(self) -> float:
         """Until when the caller of the call being handled waits for the answer; inf outside of a call.
 

@@ -85,6 +85,8 @@ class Runtime:
         """Set when the service drains: no new work is to be taken in."""
         self.drain_deadline = math.inf
         """When, on trio's clock, work not done is to be given back; inf while the tree does not drain."""
+        self.hurried = trio.Event()
+        """Set when that, and the deadlines of children that are stopping, were moved forward."""
         self.stop_by = math.inf
         """When, on trio's clock, all children are to have stopped, whatever their own `shutdown` is; see `run`."""
         self.stopping: set[Life] = set()
@@ -112,13 +114,24 @@ class Runtime:
         Returns:
             The paths of the children that were not done by then. Nothing is stopped by this: that comes next.
         """
-        self.drain_deadline = deadline
+        self.drain_deadline = min(self.drain_deadline, deadline)
         self.draining.set()
         with trio.move_on_at(deadline):
             while self._drainers:
                 self._drained = trio.Event()
                 await self._drained.wait()
         return sorted(self._drainers.values())
+
+    def hurry(self, drain_until: float, stop_until: float) -> None:
+        """Move the deadlines forward, in the middle of it: who waits for one looks at it again.
+
+        Args:
+            drain_until: When, on trio's clock, work not done is to be given back.
+            stop_until: When all children are to have stopped.
+        """
+        self.drain_deadline = min(self.drain_deadline, drain_until)
+        self.stop_all_by(stop_until)
+        self.hurried.set()
 
     def stop_all_by(self, deadline: float) -> None:
         """Set `stop_by`, also for the children that are stopping already."""

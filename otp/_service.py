@@ -184,7 +184,10 @@ class _Service:
     def _hear(self) -> None:
         """Somebody has asked to stop, or asked again; in the loop."""
         self._budget = self.stop_request.budget()
-        self.runtime.stop_all_by(self._budget.children_until)
+        if self.stop_request.count == 1:
+            self.runtime.stop_all_by(self._budget.children_until)
+        else:
+            self.runtime.hurry(self._budget.drain_until, self._budget.children_until)
         _logger.info(
             "asked to stop by %s%s: %.1f s left",
             self.stop_request.by,

@@ -48,23 +48,21 @@ class Intake:
 
     async def watch(self) -> None:
         """Say when the two moments have come. Returns after the second."""
-        await self._closing()
+        context = self._context
+        await _any_of(context.draining, context.stopping)
         _come(self.end, self._waiting)
-        with trio.move_on_at(self._hand_back_at()):
-            # A drain that is cut short goes on as the ordered stop: look at the deadlines again then.
-            await self._context.stopping.wait()
+        # A drain that is cut short goes on as the ordered stop, and a second signal shortens either: each time there
+        # are other deadlines to look at.
+        changes = [context.stopping, context.hurried]
+        while changes:
+            with trio.move_on_at(self._hand_back_at()) as patience:
+                await _any_of(*changes)
+            if patience.cancelled_caught:
+                break
+            changes = [event for event in changes if not event.is_set()]
+        else:
             await trio.sleep_until(self._hand_back_at())
         _come(self.over, self._finishing)
-
-    async def _closing(self) -> None:
-        async with trio.open_nursery() as nursery:
-
-            async def first(event: trio.Event) -> None:
-                await event.wait()
-                nursery.cancel_scope.cancel(reason="no more intake")
-
-            nursery.start_soon(first, self._context.draining)
-            nursery.start_soon(first, self._context.stopping)
 
     def _hand_back_at(self) -> float:
         deadline = min(self._context.drain_deadline, self._context.stop_deadline)
@@ -88,6 +86,17 @@ class Intake:
         Were it to end before, its supervisor would take that for an end to be put right, and start it again and again.
         """
         await self._context.stopping.wait()
+
+
+async def _any_of(*events: trio.Event) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def first(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel(reason="the first has come")
+
+        for event in events:
+            nursery.start_soon(first, event)
 
 
 @contextmanager

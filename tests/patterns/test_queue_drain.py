@@ -145,6 +145,32 @@ async def test_a_drain_that_is_cut_short_hands_back_at_once(autojump_clock):
         here.events.one(JobReleased)
 
 
+async def test_fault_08_a_second_signal_has_all_given_back_at_once_whatever_stands_in_the_way(autojump_clock):
+    """The ordered stop may never come to a consumer, behind a child that will not stop: its turn is not waited for."""
+
+    async def work(job):
+        await trio.sleep_forever()
+
+    def children(engine):
+        return [
+            child(lambda: Consumer(tasks(engine), work), id="consumer"),
+            child(lambda: shielded_sleep(30), id="stuck"),
+        ]
+
+    async with pod(children) as here:
+        queue = tasks(here.engine)
+        await queue.put(Task("a"))
+        await until(lambda: here.events.of(JobStarted))
+        begun = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(here.drain, 20.0)
+            await trio.sleep(2)
+            here.runtime.hurry(trio.current_time() + 0.5, trio.current_time() + 5)
+            await until(lambda: here.events.of(JobReleased))
+            assert trio.current_time() - begun < 3
+            assert (await queue.statistics()).ready == 1
+
+
 @pytest.mark.parametrize("how", ["drain", "brutal"])
 async def test_the_result_of_a_claim_that_comes_while_the_intake_closes_goes_back(autojump_clock, how):
     """The store is at it when the drain begins; by its answer a job is ours: it must not be lost, nor started."""
