@@ -115,9 +115,7 @@ def pip(venv: Path, *args: str) -> bool:
 def run(command: list[str]) -> bool:
     """Run `command`; show its output only if it fails."""
     env = {name: value for name, value in os.environ.items() if name not in DETOURS}
-    result = subprocess.run(
-        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
+    result = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if result.returncode:
         sys.stderr.write(result.stdout)
         complain(f"failed: {shlex.join(command)}")

@@ -38,9 +38,7 @@ def refusal(python: Python, cwd: Path, package: str) -> str:
         ("patterns", "checkpoints", "checkpoints.py"),
     ],
 )
-def test_stranger_is_named_and_not_run(
-    python: Python, cwd: Path, package: str, sibling: str, path: str
-) -> None:
+def test_stranger_is_named_and_not_run(python: Python, cwd: Path, package: str, sibling: str, path: str) -> None:
     file = put(cwd, path)
     message = refusal(python, cwd, package)
     assert f"{package!r} needs holdfast's own package {sibling!r}, but Python finds {file} first" in message
@@ -63,9 +61,7 @@ def test_stranger_made_at_run_time(python: Python) -> None:
     assert "Python finds sys.modules['otp'] first" in done.stderr.splitlines()[-1]
 
 
-def test_folder_without_init_is_a_stranger_when_ours_is_gone(
-    python: Python, installed: Path, cwd: Path
-) -> None:
+def test_folder_without_init_is_a_stranger_when_ours_is_gone(python: Python, installed: Path, cwd: Path) -> None:
     put(cwd, "queues/client.py")
     shutil.rmtree(installed / "queues")
     assert f"Python finds {cwd / 'queues'} first" in refusal(python, cwd, "patterns")
@@ -112,9 +108,7 @@ def test_sibling_is_missing(python: Python, installed: Path, cwd: Path) -> None:
 
 
 def test_without_source(python: Python, installed: Path, cwd: Path) -> None:
-    done = python(
-        f"import compileall; compileall.compile_dir({str(installed)!r}, legacy=True, quiet=1)", cwd=cwd
-    )
+    done = python(f"import compileall; compileall.compile_dir({str(installed)!r}, legacy=True, quiet=1)", cwd=cwd)
     assert done.returncode == 0, done.stderr
     for source in installed.rglob("*.py"):
         source.unlink()
@@ -124,9 +118,7 @@ def test_without_source(python: Python, installed: Path, cwd: Path) -> None:
 
 
 def test_from_a_zip_file(python: Python, wheel: Path) -> None:
-    done = python(
-        f"import sys; sys.path.insert(1, {str(wheel)!r}); import patterns; print(patterns.__file__)"
-    )
+    done = python(f"import sys; sys.path.insert(1, {str(wheel)!r}); import patterns; print(patterns.__file__)")
     assert done.returncode == 0, done.stderr
     assert ".whl" in done.stdout
 

@@ -27,9 +27,7 @@ def test_metadata(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (path,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         metadata = email.message_from_bytes(archive.read(path))
-    core = {
-        Requirement(line).name for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line
-    }
+    core = {Requirement(line).name for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line}
     assert core == {"attrs", "trio"}
     assert metadata["License-Expression"] == "MIT"
 
@@ -39,9 +37,7 @@ def test_metadata(wheel: Path) -> None:
 
 def pins(name: str) -> dict[str, str]:
     lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
-    found = [
-        Requirement(line.removesuffix("\\")) for line in lines if line and not line.startswith(("#", " "))
-    ]
+    found = [Requirement(line.removesuffix("\\")) for line in lines if line and not line.startswith(("#", " "))]
     return {canonicalize_name(one.name): str(one.specifier).removeprefix("==") for one in found}
 
 
