@@ -123,5 +123,5 @@ async def test_expired_ids_go_by_the_posts_to_any_inbox(tmp_path: Path) -> None:
             entry = await reader.next()
             assert entry is not None
             await reader.mark(entry)
-        known = await engine.read(lambda c: c.execute("SELECT count(*) FROM hf_inbox_dedup").fetchall())
-        assert known[0][0] <= 2
+        known = await engine.read(lambda c: c.execute("SELECT name FROM hf_inbox_dedup").fetchall())
+        assert len(known) <= 2

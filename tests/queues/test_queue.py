@@ -96,15 +96,15 @@ async def test_many_are_one_operation(engine):
 
 
 async def test_a_lease_is_counted_from_before_its_request(autojump_clock):
-    async def keep_the_store_busy(task_status):
-        async with engine.transaction():
+    async def keep_the_store_busy(store, *, task_status):
+        async with store.transaction():
             task_status.started()
             await trio.sleep(3)
 
     async with MemoryEngine(lease=15.0) as engine, trio.open_nursery() as nursery:
         queue = Queue(engine, "q", [WORK])
         await queue.put(Work(1))
-        await nursery.start(keep_the_store_busy)
+        await nursery.start(keep_the_store_busy, engine)
         asked = trio.current_time()
         (job,) = await queue.claim()
         assert trio.current_time() > asked
