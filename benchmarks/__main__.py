@@ -1,0 +1,5 @@
+"""All benchmarks there are: ``make bench``."""
+
+from benchmarks import sqlite_engine
+
+sqlite_engine.main()
