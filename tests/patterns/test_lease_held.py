@@ -203,15 +203,15 @@ async def test_at_the_end_of_a_drain_the_leader_is_cancelled_and_the_lease_relea
     async def work(leader, lease):
         await trio.sleep(1000)
 
-    async with pod(leader(work), store=store, lease=60.0) as old, pod(leader(forever), store=store, lease=60.0) as new:
-        await until(lambda: old.events.of(TookOver) or new.events.of(TookOver))
-        if new.events.of(TookOver):
-            pytest.skip("the scheduler let the other one lead")
-        begun = trio.current_time()
-        await old.drain(10.0)
-        assert 9.0 < trio.current_time() - begun <= 10.0
-        await until(lambda: new.events.of(TookOver))
-        assert trio.current_time() - begun <= 10.1
+    async with pod(leader(work), store=store, lease=60.0) as old:
+        await until(lambda: old.events.of(TookOver))
+        async with pod(leader(forever), store=store, lease=60.0) as new:
+            await until(lambda: new.events.of(StandingBy))
+            begun = trio.current_time()
+            await old.drain(10.0)
+            assert 9.0 < trio.current_time() - begun <= 10.0
+            await until(lambda: new.events.of(TookOver))
+            assert trio.current_time() - begun <= 10.1
 
 
 async def test_a_leader_that_does_not_obey_loses_its_lease_at_the_deadline_all_the_same(autojump_clock):
