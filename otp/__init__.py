@@ -11,6 +11,8 @@ from ._child import ChildContext as ChildContext
 from ._child import current_context as current_context
 from ._errors import CallingSelf as CallingSelf
 from ._errors import CallTimeout as CallTimeout
+from ._errors import FailedToStart as FailedToStart
+from ._errors import GaveUp as GaveUp
 from ._errors import InitTimeout as InitTimeout
 from ._errors import MailboxFull as MailboxFull
 from ._errors import NameTaken as NameTaken
@@ -30,8 +32,6 @@ from ._events import MessagesDropped as MessagesDropped
 from ._events import SupervisorDecided as SupervisorDecided
 from ._exit import Crashed as Crashed
 from ._exit import ExitReason as ExitReason
-from ._exit import FailedToStart as FailedToStart
-from ._exit import GaveUp as GaveUp
 from ._exit import Ignore as Ignore
 from ._exit import Killed as Killed
 from ._exit import Normal as Normal

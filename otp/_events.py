@@ -26,6 +26,8 @@ class ChildEvent:
     """Which life of the child: numbers grow and are never used twice under one supervisor."""
     at: float
     """When, on trio's clock."""
+    guest: bool = False
+    """True if it lives inside another child, which decides what follows from its end; see :func:`host`."""
 
 
 @attrs.frozen(kw_only=True)

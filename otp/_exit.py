@@ -6,8 +6,6 @@ from typing import TypeAlias
 
 from attrs import field, frozen
 
-from ._errors import OtpError
-
 
 @frozen
 class Normal:
@@ -81,65 +79,3 @@ class Ignore(Exception):
     The supervisor keeps the spec, stopped, unless the child is temporary or an instance of
     ``simple_one_for_one``.
     """
-
-
-class FailedToStart(OtpError):
-    """A child did not come up, so its supervisor did not either (or the request to start the child failed).
-
-    ``supervisor`` is the path of the supervisor, ``child`` the id of the child and ``reason`` its exit
-    reason. When the child is a supervisor, its own ``FailedToStart`` is inside; ``chain`` lists the ids on
-    the way down. ``__cause__`` is the child's exception.
-    """
-
-    def __init__(self, supervisor: str, child: str, reason: ExitReason) -> None:
-        super().__init__(supervisor, child, reason)
-        self.supervisor = supervisor
-        self.child = child
-        self.reason = reason
-        self.__cause__ = _exception_of(reason)
-
-    @property
-    def chain(self) -> tuple[str, ...]:
-        """The ids from this child down to the one that failed by itself."""
-        inner = _exception_of(self.reason)
-        return (self.child, *inner.chain) if isinstance(inner, FailedToStart) else (self.child,)
-
-    @property
-    def root(self) -> ExitReason:
-        """The exit reason of the child at the end of ``chain``."""
-        inner = _exception_of(self.reason)
-        return inner.root if isinstance(inner, FailedToStart) else self.reason
-
-    def __str__(self) -> str:
-        return f"{self.supervisor}: child {' > '.join(map(repr, self.chain))} failed to start: {self.root}"
-
-
-class GaveUp(OtpError):
-    """A supervisor ended because its children needed more restarts than it allows.
-
-    ``supervisor`` is its path, ``child`` the id of the child whose restart was one too many, ``intensity``
-    and ``period`` (seconds) the limit, and ``reason`` the last exit reason of that child. ``__cause__`` is
-    the child's exception, if there is one.
-
-    To its parent a supervisor that gave up has crashed. OTP ends with ``shutdown`` there, which leaves a
-    transient supervisor down without a word; this is a deliberate deviation.
-    """
-
-    def __init__(self, supervisor: str, child: str, intensity: int, period: float, reason: ExitReason) -> None:
-        super().__init__(supervisor, child, intensity, period, reason)
-        self.supervisor = supervisor
-        self.child = child
-        self.intensity = intensity
-        self.period = period
-        self.reason = reason
-        self.__cause__ = _exception_of(reason)
-
-    def __str__(self) -> str:
-        return (
-            f"{self.supervisor} gave up: child {self.child!r} needed more than {self.intensity} restarts "
-            f"in {self.period:g} s, last exit: {self.reason}"
-        )
-
-
-def _exception_of(reason: ExitReason) -> BaseException | None:
-    return reason.exception if isinstance(reason, Crashed) else None

@@ -3,7 +3,7 @@
 For a behaviour that decides *when* something else lives: while a lease is held, or for one job of a queue. The guest
 has its own context, mailbox and path (``"app/jobs/<id>"``) and is started, stopped and cleaned up like any child. It is
 not restarted: how it ends is how the hosting block ends, and what follows from that is the host's business, or that of
-the host's supervisor.
+the host's supervisor. Its events say that it is a guest.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import trio
 from ._child import ChildContext, life_of, run_child
 from ._exit import Crashed, ExitReason, Normal
 from ._life import Life, Outcome
+from ._lifecycle import tell_end, tell_up
 
 if TYPE_CHECKING:
     from ._spec import ChildSpec
@@ -40,9 +41,11 @@ class _House:
 
     def child_up(self, life: Life) -> None:
         """Nobody waits for it: the host is up, and knows by itself what its guest is for."""
+        tell_up(life, trio.current_time(), guest=True)
 
     def child_ended(self, life: Life, outcome: Outcome) -> None:
         self.outcome = outcome
+        tell_end(life, outcome, trio.current_time(), guest=True)
         self.nursery.cancel_scope.cancel(reason=f"{life.path} has ended")
 
 

@@ -1,7 +1,8 @@
 """A readable log of what happens in a tree: one line per event, to the standard library's logging.
 
 The logger is ``otp``. Starts and clean ends are INFO, crashes and what the supervisor makes of them WARNING, giving up
-and what is stuck ERROR. The whole traceback of a crash follows at DEBUG. Each record carries the event itself as
+and what is stuck ERROR. The whole traceback of a crash follows at DEBUG. So does what becomes of guests (one per job,
+perhaps), as their host tells what follows from it. Each record carries the event itself as
 ``record.event``, for handlers that write JSON.
 """
 
@@ -120,6 +121,8 @@ def explain(reason: ExitReason) -> str:
 
 
 def _write(level: int, event: object, text: str, reason: ExitReason | None = None) -> None:
+    if isinstance(event, events.ChildEvent) and event.guest:
+        level = logging.DEBUG
     _logger.log(level, text, extra={"event": event})
     if isinstance(reason, Crashed) and _logger.isEnabledFor(logging.DEBUG):
         _logger.debug("traceback of the above", exc_info=reason.exception, extra={"event": event})

@@ -114,13 +114,17 @@ class Runtime:
         Returns:
             The paths of the children that were not done by then. Nothing is stopped by this: that comes next.
         """
-        self.drain_deadline = min(self.drain_deadline, deadline)
-        self.draining.set()
+        self.begin_drain(deadline)
         with trio.move_on_at(deadline):
             while self._drainers:
                 self._drained = trio.Event()
                 await self._drained.wait()
         return sorted(self._drainers.values())
+
+    def begin_drain(self, deadline: float) -> None:
+        """Tell all children to take in no more work, and to give back at `deadline` what is not done."""
+        self.drain_deadline = min(self.drain_deadline, deadline)
+        self.draining.set()
 
     def hurry(self, drain_until: float, stop_until: float) -> None:
         """Move the deadlines forward, in the middle of it: who waits for one looks at it again.

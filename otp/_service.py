@@ -208,8 +208,11 @@ class _Service:
         """The tree is about to stop, though nobody has asked for it: that must come to an end, too."""
         if self._budget is None:
             self.stop_request.leave(FAILED)
-            grace = self._settings.grace
-            self.runtime.stop_all_by(Budget.plan(trio.current_time(), grace=grace, settle=0.0).children_until)
+            budget = Budget.plan(trio.current_time(), grace=self._settings.grace, settle=0.0)
+            self.runtime.stop_all_by(budget.children_until)
+            # Not drained, since it stops already. But one that does not stop must not keep those whose turn comes after
+            # it from giving their work back.
+            self.runtime.begin_drain(budget.drain_until)
             self._enter("stopping")
 
     def _enter(self, phase: Phase) -> None:

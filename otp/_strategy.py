@@ -25,7 +25,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from . import _protocol as p  # pyright: ignore[reportPrivateUsage]  # private to otp
-from ._exit import Crashed, ExitReason, FailedToStart, GaveUp, Shutdown, is_normal_class
+from ._errors import FailedToStart, GaveUp
+from ._exit import Crashed, ExitReason, Shutdown, is_normal_class
 from ._intensity import RestartWindow
 from ._roster import Roster, Slot
 from ._spec import instance_of

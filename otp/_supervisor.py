@@ -24,6 +24,7 @@ from . import _protocol as p  # pyright: ignore[reportPrivateUsage]  # private t
 from ._child import Behaviour, ChildContext, life_of, run_child
 from ._exit import Crashed, ExitReason, Shutdown
 from ._life import Life, Outcome
+from ._lifecycle import tell_end, tell_up
 from ._statistics import ChildStatistics, SupervisorStatistics
 from ._strategy import SupervisorCore
 from ._supervisor_ref import SupervisorRef
@@ -134,8 +135,7 @@ class SupervisorTask(Behaviour):
     def child_up(self, life: Life) -> None:
         """The child has finished its init."""
         now = trio.current_time()
-        if self.runtime.events.wants(events.ChildStarted):
-            self.runtime.events.emit(events.ChildStarted(path=life.path, incarnation=life.incarnation, at=now))
+        tell_up(life, now)
         self._post(p.ChildUp(life.spec.id, life.incarnation, now))
 
     def child_ended(self, life: Life, outcome: Outcome) -> None:
@@ -148,22 +148,7 @@ class SupervisorTask(Behaviour):
             self._post(p.ChildDown(id_, incarnation, outcome, now))
         else:
             self._post(p.ChildFailedToStart(id_, incarnation, outcome, now))
-        self._tell_end(life, outcome, now)
-
-    def _tell_end(self, life: Life, outcome: Outcome, now: float) -> None:
-        bus = self.runtime.events
-        if outcome == "ignored":
-            if bus.wants(events.ChildIgnored):
-                bus.emit(events.ChildIgnored(path=life.path, incarnation=life.incarnation, at=now))
-        elif not life.up:
-            if bus.wants(events.ChildStartFailed):
-                bus.emit(events.ChildStartFailed(path=life.path, incarnation=life.incarnation, at=now, reason=outcome))
-        elif bus.wants(events.ChildExited):
-            bus.emit(
-                events.ChildExited(
-                    path=life.path, incarnation=life.incarnation, at=now, reason=outcome, asked=life.stop_asked
-                )
-            )
+        tell_end(life, outcome, now)
 
     # -- what the core says is to be done -----------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from checkpoints import NameLeases
 from otp import Backoff, Behaviour, ChildContext
 from otp.engines import Engine, LeaseLost, StoreError, StoreUnavailable
 
+from ._at_exit import given_back_at_exit
 from ._blame import NOT_ITS_FAULT, is_blameless
 from ._checks import check_instance
 from ._events import LeaseEvent, StandingBy, SteppedDown, TookOver
@@ -79,10 +80,11 @@ class LeaseHeld(Behaviour):
         self.context = context
         self.intake = Intake(context)
         context.started()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.intake.watch)
-            await self._stand_by_and_lead()
-            nursery.cancel_scope.cancel(reason="the lease-held child has ended")
+        with given_back_at_exit(context, self._names.engine):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.intake.watch)
+                await self._stand_by_and_lead()
+                nursery.cancel_scope.cancel(reason="the lease-held child has ended")
         if self.intake.closed:
             await self.intake.stopped()
 

@@ -22,6 +22,7 @@ from otp import Backoff, Behaviour, ChildContext
 from otp.engines import StoreError, StoreUnavailable
 from queues import Queue, Release
 
+from ._at_exit import given_back_at_exit
 from ._checks import check_count, check_instance, check_limit
 from ._events import JobLost, JobReleased
 from ._handling import Desk, Handling, tell_of
@@ -157,9 +158,13 @@ class QueueConsumer(Behaviour, Generic[P]):
         )
         await self.init()
         context.started()
+        with given_back_at_exit(context, self.queue.engine):
+            await self._claim_and_handle(desk)
+
+    async def _claim_and_handle(self, desk: Desk[P]) -> None:
         async with trio.open_nursery() as nursery:
             try:
-                with context.drains():
+                with self.context.drains():
                     nursery.start_soon(self.intake.watch)
                     for _ in range(self._concurrency):
                         nursery.start_soon(self._worker, desk)

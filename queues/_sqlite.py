@@ -29,7 +29,7 @@ class SqliteQueue(QueueBackend):
         self._engine = engine
         self._queue = queue
         engine.schema("queues", MIGRATIONS)
-        engine.lease_kind(KIND, store.extend)
+        engine.lease_kind(KIND, store.extend, store.give_back)
 
     async def put(self, jobs: Sequence[NewJob], *, tx: Transaction | None = None) -> list[PutResult]:
         engine, queue = self._engine, self._queue

@@ -76,6 +76,16 @@ def extend(c: apsw.Connection, tokens: Sequence[Token], until: float) -> set[Tok
     return {token for token in tokens if run(c, EXTEND, (token.key, token.owner, token.epoch, until))}
 
 
+def give_back(c: apsw.Connection, tokens: Sequence[Token], charged: bool) -> None:  # noqa: FBT001
+    """Release the jobs of any queue, or let them run out now. For the engine, when the process is made to exit."""
+    for token in tokens:
+        ours = token.key, token.owner, token.epoch
+        if charged:
+            run(c, EXTEND, (*ours, 0.0))  # the next claim does what is to be done: counts it, and buries the last
+        else:
+            run(c, RELEASE, (*ours, None))
+
+
 def finish(c: apsw.Connection, finishes: Sequence[Finish], now: float, policy: Policy) -> set[Token]:
     """Write the outcomes; returns the lost."""
     return {each.token for each in finishes if not _finish(c, each, now, policy)}

@@ -32,12 +32,18 @@ def extend(c: apsw.Connection, tokens: Sequence[Token], until: float) -> set[Tok
     return {token for token in tokens if changed(c, _EXTEND, until, token.key, token.owner, token.epoch)}
 
 
+def give_back(c: apsw.Connection, tokens: Sequence[Token], charged: bool) -> None:  # noqa: FBT001, ARG001
+    """Release all that are still held. For the engine, when the process is made to exit."""
+    for token in tokens:
+        changed(c, _RELEASE, token.key, token.owner, token.epoch)
+
+
 class SqliteNames:
     """See `NameBackend`."""
 
     def __init__(self, engine: Engine[apsw.Connection]) -> None:
         prepare(engine)
-        engine.lease_kind("name", extend)
+        engine.lease_kind("name", extend, give_back)
         self._engine = engine
 
     async def acquire(self, name: str, owner: str, seconds: float) -> int | None:

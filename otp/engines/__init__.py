@@ -26,12 +26,12 @@ from ._errors import StoreUnavailable as StoreUnavailable
 from ._errors import TransactionTimeout as TransactionTimeout
 from ._errors import UnknownPayload as UnknownPayload
 from ._lease import Lease as Lease
-from ._lease import Token as Token
 from ._memory import MemoryEngine as MemoryEngine
 from ._memory import MemoryStore as MemoryStore
 from ._memory import MemoryTable as MemoryTable
 from ._memory import MemoryTables as MemoryTables
 from ._schema import Migration as Migration
+from ._token import Token as Token
 from ._url import redacted as redacted
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ import trio
 from attrs import frozen
 
 from ._errors import LeaseLost, NotOpen, StoreError
-from ._lease import Lease, Token
 from ._options import seconds, text
+from ._token import Token
 from ._url import redacted
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._heartbeat import Heartbeat
+    from ._lease import Lease
     from ._schema import Migration
 
 C = TypeVar("C")
@@ -34,6 +35,10 @@ T = TypeVar("T")
 
 Extend = Callable[[C, Sequence[Token], float], Collection[Token]]
 """`extend(connection, tokens, until)`: set the end of those still held to `until`, return them."""
+GiveBack = Callable[[C, Sequence[Token], bool], object]
+"""`give_back(connection, tokens, charged)`: end the leases of those still held, so that others may have them now.
+
+If `charged`, what was begun counts as an attempt, as if the leases had run out; otherwise it does not."""
 
 
 @frozen(kw_only=True)
@@ -122,7 +127,7 @@ class Engine(ABC, Generic[C]):
         if self.margin >= self.lease / 2:
             raise ValueError(f"margin={margin!r}: must be less than half of lease={lease!r}")
         self.stall_limit = seconds("stall_limit", stall_limit, infinite=True)
-        self._kinds: dict[str, Extend[C]] = {}
+        self._kinds: dict[str, tuple[Extend[C], GiveBack[C] | None]] = {}
         self._schemas: dict[str, tuple[Migration, ...]] = {}
         self._heartbeat: Heartbeat | None = None
         self._tx_task: trio.lowlevel.Task | None = None
@@ -304,11 +309,15 @@ class Engine(ABC, Generic[C]):
 
     # -- leases ------------------------------------------------------------------------------------
 
-    def lease_kind(self, kind: str, extend: Extend[C]) -> None:
-        """How leases whose token has this `kind` are renewed. Given once per kind, before the first hold."""
-        known = self._kinds.setdefault(text("kind", kind), extend)
-        if known is not extend:
-            raise ValueError(f"lease kind {kind!r} is registered already with another function")
+    def lease_kind(self, kind: str, extend: Extend[C], give_back: GiveBack[C] | None = None) -> None:
+        """How leases whose token has this `kind` are renewed, and ended when the process is made to exit.
+
+        Given once per kind, before the first hold. Without `give_back` such leases run out instead, as they must
+        where the store ends with the process.
+        """
+        given = extend, give_back
+        if self._kinds.setdefault(text("kind", kind), given) != given:
+            raise ValueError(f"lease kind {kind!r} is registered already with other functions")
 
     def hold(self, lease: Lease) -> None:
         """Renew `lease` until it is let go, finished or lost. Call it right after the claim's `write`."""
@@ -321,16 +330,32 @@ class Engine(ABC, Generic[C]):
         if self._heartbeat is not None:
             self._heartbeat.let_go(lease)
 
+    def give_all_back(self) -> None:
+        """End all leases held, because the process is about to exit with work that would not stop.
+
+        For `Runtime.at_exit`: called in any thread, also while the loop is blocked; comes back when it is written, or
+        failed, or after a second. Nothing is held after it. Nothing counts as an attempt, unless the loop has stalled
+        for `stall_limit`: such a process counts as dead, or a job that blocks the loop would come back for ever.
+        Without effect on an engine that is not open, and on one whose store ends with the process.
+        """
+        if (heartbeat := self._heartbeat) is not None:
+            heartbeat.give_all_back()
+
     def _extend(self, connection: C, tokens: Sequence[Token]) -> set[Token]:
         """Renew all `tokens` by the functions of their kinds; for the heartbeats."""
         until = self.now(connection) + self.lease
-        by_kind: dict[str, list[Token]] = {}
-        for token in tokens:
-            by_kind.setdefault(token.kind, []).append(token)
         still: set[Token] = set()
-        for kind, mine in by_kind.items():
-            still.update(self._kinds[kind](connection, mine, until))
+        for kind, mine in _by_kind(tokens).items():
+            extend, _ = self._kinds[kind]
+            still.update(extend(connection, mine, until))
         return still
+
+    def _give_back(self, connection: C, tokens: Sequence[Token], charged: bool) -> None:  # noqa: FBT001
+        """End the leases of all `tokens` by the functions of their kinds; for the heartbeats."""
+        for kind, mine in _by_kind(tokens).items():
+            _, give_back = self._kinds[kind]
+            if give_back is not None:
+                give_back(connection, mine, charged)
 
     # -- schema ------------------------------------------------------------------------------------
 
@@ -352,3 +377,10 @@ class Engine(ABC, Generic[C]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url} {'open' if self.is_open else 'closed'}>"
+
+
+def _by_kind(tokens: Sequence[Token]) -> dict[str, list[Token]]:
+    kinds: dict[str, list[Token]] = {}
+    for token in tokens:
+        kinds.setdefault(token.kind, []).append(token)
+    return kinds

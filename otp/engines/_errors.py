@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._lease import Token
+    from ._token import Token
 
 
 class StoreError(Exception):

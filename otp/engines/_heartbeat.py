@@ -21,7 +21,8 @@ from ._keeper import Beat, LeaseKeeper
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
 
-    from ._lease import Lease, Token
+    from ._lease import Lease
+    from ._token import Token
 
 log = logging.getLogger("otp.engines")
 
@@ -59,6 +60,10 @@ class Heartbeat(ABC):
         if self._started:
             self._scope.cancel()
             await self._done.wait()
+
+    @abstractmethod
+    def give_all_back(self) -> None:
+        """See `Engine.give_all_back`. Any thread."""
 
     async def _run(self) -> None:
         try:
@@ -207,6 +212,9 @@ class TaskHeartbeat(Heartbeat):
         finally:
             self._done.set()
 
+    def give_all_back(self) -> None:
+        """Nothing: the store lives in this process, and ends with it."""
+
     async def _beat(self) -> None:
         while True:
             woken = self._woken = trio.Event()
@@ -220,6 +228,9 @@ class TaskHeartbeat(Heartbeat):
             try:
                 still = await self._renew(beat.tokens)
             except StoreError as error:
+                self._failed(beat, error)
+            except Exception as error:  # in a system task it would end everything
+                log.exception("heartbeat: the extension function failed")
                 self._failed(beat, error)
             else:
                 self._report(self._answer(beat, still))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, frozen
 
-from ._lease import Token
+from ._token import Token
 
 if TYPE_CHECKING:
     from collections.abc import Collection

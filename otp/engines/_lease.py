@@ -1,8 +1,8 @@
 """The right to work on one unit (a job, a name), for a limited time.
 
-A `Token` is what the store compares at each finish: (owner, epoch) of one key. A `Lease` is the holder's
-side of it: when it will run out if nobody renews it, and the scopes to cancel when it is lost. The store
-decides; the holder's own deadline only makes sure that it stops *before* another one can start.
+A `Token` is the store's side of it. A `Lease` is the holder's: when it will run out if nobody renews it, and the
+scopes to cancel when it is lost. The store decides; the holder's own deadline only makes sure that it stops *before*
+another one can start.
 """
 
 from __future__ import annotations
@@ -10,26 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import trio
-from attrs import frozen
 
 from ._errors import LeaseLost
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-
-@frozen
-class Token:
-    """Identifies one holding of one unit of work; compared by the store, never guessed.
-
-    `kind` says which extension function renews it (`Engine.lease_kind`), `key` names the unit within the
-    kind, `owner` is the engine's process instance and `epoch` the incarnation, which only ever rises.
-    """
-
-    kind: str
-    key: str
-    owner: str
-    epoch: int
+    from ._token import Token
 
 
 class Lease:

@@ -19,7 +19,7 @@ from ._heartbeat import TaskHeartbeat
 from ._options import text
 
 if TYPE_CHECKING:
-    from ._lease import Token
+    from ._token import Token
 
 K = TypeVar("K")
 V = TypeVar("V")

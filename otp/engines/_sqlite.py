@@ -183,6 +183,7 @@ class SqliteEngine(Engine[apsw.Connection]):
             path,
             turn=turn,
             extend=self._extend,
+            give_back=self._give_back,
             stamp=self._stamp,
             lease=self.lease,
             margin=self.margin,

@@ -1,6 +1,7 @@
 """The heartbeat of the SQLite engine: a thread and a connection of its own, so that no long write delays it.
 
-It goes on while the service drains. It stops renewing once the loop has not answered for `stall_limit`.
+It goes on while the service drains. It stops renewing once the loop has not answered for `stall_limit`. When the
+process is made to exit although something would not stop, it gives back what is held: the loop may be what is stuck.
 """
 
 # apsw's stubs speak of ctypes without importing it.
@@ -12,7 +13,7 @@ import logging
 import threading
 import time
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import apsw
 import trio
@@ -25,10 +26,14 @@ from ._sqlite_file import LINK_BROKEN, Link, Turn, store_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ._lease import Token
     from ._port import Port
+    from ._token import Token
 
+T = TypeVar("T")
 log = logging.getLogger("otp.engines")
+
+_GIVE_BACK_TIME: Final = 1.0
+"""Seconds for the last act: a forced exit waits no longer."""
 
 
 class ThreadHeartbeat(Heartbeat):
@@ -42,6 +47,7 @@ class ThreadHeartbeat(Heartbeat):
         *,
         turn: Turn,
         extend: Callable[[apsw.Connection, Sequence[Token]], set[Token]],
+        give_back: Callable[[apsw.Connection, Sequence[Token], bool], None],
         stamp: Callable[[apsw.Connection], None],
         **options: Any,
     ) -> None:
@@ -52,14 +58,17 @@ class ThreadHeartbeat(Heartbeat):
         self._path = path
         self._turn = turn
         self._extend = extend
+        self._give_back = give_back
         self._stamp = stamp
         self._changes = threading.Condition()
         self._closing = False
+        self._last_act = False  # give back what is held, then end
         self._planned = inf
         self._told_stall = False
         # Often enough to notice a stall well before its limit, and to make out short ones as such.
         self._pulse_every = min(self._keeper.interval, self._keeper.stall_limit / 4)
         self.ended = trio.Event()
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._main, name=f"holdfast-heartbeat {path}", daemon=True)
 
     # -- the loop's side ---------------------------------------------------------------------------
@@ -96,6 +105,15 @@ class ThreadHeartbeat(Heartbeat):
             log.warning("the loop runs again: leases are renewed again")
             self._wake(now)
 
+    # -- any thread's ------------------------------------------------------------------------------
+
+    def give_all_back(self) -> None:
+        with self._changes:
+            self._closing = self._last_act = True
+            self._changes.notify()
+        if not self._over.wait(timeout=_GIVE_BACK_TIME):
+            log.warning("leases could not be given back within %g s: they run out", _GIVE_BACK_TIME)
+
     # -- the thread's side -------------------------------------------------------------------------
 
     def _main(self) -> None:
@@ -117,8 +135,26 @@ class ThreadHeartbeat(Heartbeat):
                 if lost:
                     self._port.post(self._report, lost)
         self.due.at = inf
+        if self._last_act:
+            self._give_back_held()
         self._link.close()
+        self._over.set()
         self._port.post(self.ended.set)
+
+    def _give_back_held(self) -> None:
+        with self._lock:
+            tokens = self._keeper.tokens()
+            charged = self._keeper.stalled(self._clock())
+        if not tokens:
+            return
+        try:
+            self._transact(lambda connection: self._give_back(connection, tokens, charged))
+        except (StoreError, apsw.Error) as error:
+            log.warning("%d leases could not be given back, so they run out: %s", len(tokens), error)
+            return
+        log.warning("%d leases given back at the end", len(tokens))
+        for token in tokens:  # should the process go on all the same
+            self._port.post(self.lost, token, "given back, since the process is about to exit")
 
     def _sleep(self) -> bool:
         """Until something is due or the loop is to be asked for its pulse. False when closing."""
@@ -156,27 +192,30 @@ class ThreadHeartbeat(Heartbeat):
         self._told_stall = stalled
 
     def _renew(self, tokens: Sequence[Token]) -> set[Token]:
+        return self._transact(lambda connection: self._extend(connection, tokens))
+
+    def _transact(self, fn: Callable[[apsw.Connection], T]) -> T:
         connection = self._link.get()
         try:
             self._link.verify(every=0.0)
             with self._turn:
-                still = self._extend_all(connection, tokens)
+                result = self._commit(connection, fn)
         except (StoreError, apsw.Error) as error:
             told = error if isinstance(error, StoreError) else store_error(error, self._path)
             if told is not None and isinstance(error, (StoreError, *LINK_BROKEN)):
                 self._link.broke(told)
             raise told or error from error
         self._link.worked()
-        return still
+        return result
 
-    def _extend_all(self, connection: apsw.Connection, tokens: Sequence[Token]) -> set[Token]:
+    def _commit(self, connection: apsw.Connection, fn: Callable[[apsw.Connection], T]) -> T:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            still = self._extend(connection, tokens)
+            result = fn(connection)
             self._stamp(connection)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        return still
+        return result

@@ -24,11 +24,11 @@ MIGRATIONS = (
 )
 
 
-def sqlite(path: Path, **options: Any) -> SqliteEngine:
+def sqlite(path: Path, *, give_back: Any = None, **options: Any) -> SqliteEngine:
     """An engine on a file in `path`, with the test's tables and lease kind."""
     engine = SqliteEngine(path / "test.db", **options)
     engine.schema("test", MIGRATIONS)
-    engine.lease_kind("item", extend)
+    engine.lease_kind("item", extend, give_back)
     return engine
 
 

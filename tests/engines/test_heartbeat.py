@@ -1,5 +1,6 @@
 """Leases: renewed, cancelled in time, taken over; with stalls, outages and other pods."""
 
+import threading
 import time
 
 import apsw
@@ -171,7 +172,7 @@ async def test_an_unknown_kind_is_refused(tmp_path):
     async with sqlite(tmp_path) as engine:
         with pytest.raises(ValueError, match="lease kind 'x'"):
             engine.hold(Lease(Token("x", "1", engine.owner, 1), deadline=1e12))
-        with pytest.raises(ValueError, match="another function"):
+        with pytest.raises(ValueError, match="other functions"):
             engine.lease_kind("item", lambda c, tokens, until: tokens)
 
 
@@ -190,6 +191,61 @@ async def test_a_finish_and_a_heartbeat_at_the_same_time_never_lose_what_was_fin
             assert not lease.lost
         assert engine.statistics().leases_lost == 0
         assert engine.statistics().beats > 20
+
+
+# -- the end by force -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stall_limit", [60.0, 0.05])
+async def test_all_is_given_back_while_the_loop_is_blocked(tmp_path, stall_limit):
+    """By a thread, as in a forced exit; and told apart, whether the process counted as dead by then."""
+    told: list[tuple[list[str], bool]] = []
+
+    def give_back(c, tokens, charged):
+        told.append((sorted(token.key for token in tokens), charged))
+        c.execute("UPDATE item SET until = 0")
+
+    engine = sqlite(tmp_path, lease=60.0, stall_limit=stall_limit, give_back=give_back)
+    async with engine, sqlite(tmp_path, lease=60.0) as other:
+        await add_items(engine, 3)
+        leases = await claim(engine, 2)
+        await until(lambda: engine.statistics().leases_held == 2)
+        if stall_limit < 1.0:
+            time.sleep(0.2)  # noqa: ASYNC251  (that is what it is about)
+        thread = threading.Thread(target=engine.give_all_back)
+        thread.start()
+        thread.join()  # the loop is blocked by this
+        assert told == [(["1", "2"], stall_limit < 1.0)]
+        assert len(await claim(other, 3)) == 3
+        await until(lambda: all(lease.lost for lease in leases))
+        engine.give_all_back()  # again: nothing
+        assert len(told) == 1
+
+
+async def test_giving_all_back_waits_for_nobody_who_holds_the_file(tmp_path):
+    engine = sqlite(tmp_path, lease=1.2, give_back=lambda c, tokens, charged: c.execute("UPDATE item SET until = 0"))
+    async with engine:
+        await add_items(engine, 1)
+        await claim(engine)
+        holder = apsw.Connection(str(tmp_path / "test.db"))
+        holder.execute("BEGIN IMMEDIATE")
+        begun = time.monotonic()
+        engine.give_all_back()
+        assert time.monotonic() - begun < 2.0
+        holder.execute("ROLLBACK")
+        holder.close()
+
+
+async def test_giving_all_back_where_nothing_is_held_does_nothing(tmp_path):
+    engine = sqlite(tmp_path)
+    engine.give_all_back()  # not open
+    async with engine:
+        engine.give_all_back()
+    async with engine:  # opened again, it has a heartbeat again
+        await add_items(engine, 1)
+        assert len(await claim(engine)) == 1
+    async with memory(MemoryStore()) as ends_with_the_process:
+        ends_with_the_process.give_all_back()
 
 
 # -- the memory engine, under virtual time ---------------------------------------------------------
@@ -263,7 +319,7 @@ async def test_memory_store_that_does_not_answer(autojump_clock):
         def broken(tables, tokens, until):
             raise StoreUnavailable("an outage")
 
-        engine._kinds["item"] = broken
+        engine._kinds["item"] = (broken, None)
         begun = trio.current_time()
         with pytest.raises(LeaseLost, match="not renewed in time"), lease.guard():
             await trio.sleep_forever()

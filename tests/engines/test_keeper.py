@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from otp.engines._keeper import Beat, LeaseKeeper
-from otp.engines._lease import Token
+from otp.engines._token import Token
 
 LEASE, MARGIN, STALL = 15.0, 1.5, 5.0
 INTERVAL = LEASE / 3

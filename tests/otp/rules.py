@@ -4,7 +4,8 @@ Sets and lists that are looked through from end to end; what the core keeps in q
 asking who is in which set. It shares nothing with the core but the words of the protocol.
 """
 
-from otp._exit import ExitReason, FailedToStart, is_normal_class
+from otp._errors import FailedToStart
+from otp._exit import ExitReason, is_normal_class
 from otp._protocol import (
     AddChild,
     AlreadyPresent,

@@ -10,6 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 from otp import (
     Behaviour,
     ChildExited,
+    ChildStarted,
     ChildStuck,
     Crashed,
     Killed,
@@ -460,7 +461,30 @@ async def test_a_hosted_child_with_a_nursery_is_cancelled_with_its_host():
             context.started()
             await host(context, child(works_in_a_nursery))
 
-    assert await reasons_of(child(Host, shutdown=1.0)) == {"Host": Killed()}
+    assert await reasons_of(child(Host, shutdown=1.0)) == {"Host/works_in_a_nursery": Killed(), "Host": Killed()}
+
+
+async def test_of_a_guest_is_told_what_is_told_of_any_child_and_that_it_is_one(caplog):
+    async def fails():
+        await trio.lowlevel.checkpoint()
+        raise Boom
+
+    class Host(Behaviour):
+        async def serve(self, context):
+            context.started()
+            with pytest.raises(Boom):
+                await host(context, child(fails, id="guest"))
+            await context.stopping.wait()
+
+    runtime = Runtime()
+    with capture_events(runtime) as events, caplog.at_level("INFO", "otp"):
+        async with open_supervisor(Supervisor([child(Host)]), runtime=runtime):
+            await wait_all_tasks_blocked()
+    assert [(e.path, e.guest) for e in events.of(ChildStarted)] == [("app/Host", False), ("app/Host/guest", True)]
+    first, last = events.of(ChildExited)
+    assert (first.path, first.guest, str(first.reason)) == ("app/Host/guest", True, "crashed (Boom)")
+    assert (last.path, last.guest) == ("app/Host", False)
+    assert "guest" not in caplog.text  # its host tells
 
 
 async def test_a_handler_with_a_nursery_that_is_cancelled_was_killed():

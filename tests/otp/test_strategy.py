@@ -4,7 +4,8 @@ from random import Random
 
 import pytest
 
-from otp._exit import FailedToStart, GaveUp, Normal, Shutdown
+from otp._errors import FailedToStart, GaveUp
+from otp._exit import Normal, Shutdown
 from otp._protocol import (
     AddChild,
     AlreadyPresent,

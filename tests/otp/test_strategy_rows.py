@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from otp._exit import Crashed, ExitReason, FailedToStart, GaveUp, Killed, Normal, Shutdown
+from otp._errors import FailedToStart, GaveUp
+from otp._exit import Crashed, ExitReason, Killed, Normal, Shutdown
 from otp._protocol import (
     AlreadyPresent,
     AlreadyStarted,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import trio
@@ -57,6 +58,7 @@ def first_at(point: str) -> bool:
     except FileExistsError:
         return False
     say("at", point)
+    come.set()
     return True
 
 
@@ -81,12 +83,14 @@ async def stop() -> None:
 
 def make_engine() -> SqliteEngine:
     lease = float(os.environ.get("LEASE", "1.0"))
-    engine = SqliteEngine(path, lease=lease, synchronous="normal")
+    stall_limit = float(os.environ.get("STALL_LIMIT", "5.0"))
+    engine = SqliteEngine(path, lease=lease, stall_limit=stall_limit, synchronous="normal")
     engine.schema("test", SCHEMA)
     return engine
 
 
 engine = make_engine()
+come = trio.Event()  # to the wanted point
 
 
 class Worker(QueueConsumer[Task]):
@@ -105,7 +109,10 @@ class Worker(QueueConsumer[Task]):
         if wanted == "shield" and first_at("shield"):
             with trio.CancelScope(shield=True):
                 await trio.sleep_forever()
-        if wanted == "sleep" and first_at("sleep"):
+        if wanted == "block" and first_at("block"):
+            await current_context().runtime.draining.wait()
+            time.sleep(60)  # noqa: ASYNC251  (that is what it is about)
+        if wanted in ("sleep", "give-up") and first_at(wanted):
             await trio.sleep(60)
         if wanted == "before-ack":  # the effect and the acknowledgement apart: the effect's own mark tells
             await self.effect_apart(job)
@@ -186,6 +193,17 @@ class ClaimedAndDead(Queue[Task]):
         return jobs
 
 
+async def stay() -> None:
+    with trio.CancelScope(shield=True):
+        await trio.sleep_forever()
+
+
+async def fail_where_wanted() -> None:
+    """For "give-up": when a job is in its handler, the tree gives up."""
+    await come.wait()
+    raise RuntimeError("the tree gives up")
+
+
 async def announce() -> None:
     listen(current_context().runtime)
     say("ready")
@@ -198,12 +216,14 @@ def make_app() -> Supervisor:
     children = [child(lambda: engine, id="store")]
     if role == "worker":
         children.append(child(lambda: Worker(queue, concurrency=concurrency, backoff=SOON), id="worker"))
+        if wanted == "give-up":
+            children += [child(stay), child(fail_where_wanted)]
     elif role == "stepper":
         children.append(child(lambda: Stepper(queue, Checkpoints(engine), Stepping, backoff=SOON), id="stepper"))
     else:
         inbox = Inbox(engine, "ledger", [TASK])
         children += [child(lambda: Ledger(inbox, backoff=SOON), id="ledger"), child(announce)]
-    return Supervisor(children, strategy="rest_for_one")
+    return Supervisor(children, strategy="rest_for_one", intensity=0 if wanted == "give-up" else 3)
 
 
 if __name__ == "__main__":

@@ -226,7 +226,7 @@ async def test_an_exception_after_the_commit_is_a_crash(autojump_clock):
         await post(here, "a", "b")
         await until(lambda: here.events.of(EntryApplied))
         assert here.restarts == 1
-        assert "LookupError: afterwards" in str(here.events.one(ChildExited).reason)
+        assert "LookupError: afterwards" in str(here.events.of(ChildExited)[-1].reason)
         assert here.events.one(EntryApplied).seq == 2
         assert not here.events.of(EntryFailed)
 

@@ -303,6 +303,36 @@ async def test_fault_38_a_handler_that_shields_for_ever(stage):
     assert [(name, attempt) for name, attempt, *_ in stage.effects()] == [("x", 1)]
 
 
+@pytest.mark.parametrize("stall_limit", [60.0, 0.2])
+async def test_a_handler_that_blocks_the_loop_keeps_nothing(stage, stall_limit):
+    """Given back by a thread at the forced end; charged where the process counts as dead by then."""
+    (job,) = await stage.put("x")
+    pod = await stage.start("worker", "block", GRACE="2.0", LEASE="60", STALL_LIMIT=str(stall_limit))
+    await pod.says("at block")
+    begun = time.monotonic()
+    pod.signal(signal.SIGTERM)
+    assert await pod.ends() == 75
+    assert time.monotonic() - begun < 2.0 + 1.0
+    if stall_limit == 60.0:
+        assert stage.jobs() == [(job, "ready", 0, 1)]
+    else:
+        assert stage.jobs() == [(job, "running", 1, 0)]  # until a claim finds that its lease has ended
+    await stage.start("worker", LEASE="60")
+    await stage.all_done()
+    assert time.monotonic() - begun < 30.0
+    assert [(name, attempt) for name, attempt, *_ in stage.effects()] == [("x", 1 if stall_limit == 60.0 else 2)]
+
+
+async def test_when_the_tree_gives_up_a_child_that_does_not_stop_keeps_nothing_of_others(stage):
+    """It stands after the consumer in the order, so the consumer is not even asked to stop."""
+    (job,) = await stage.put("x")
+    pod = await stage.start("worker", "give-up", GRACE="3.0", LEASE="60")
+    await pod.says("at give-up")
+    await stage.until(lambda: stage.jobs() == [(job, "ready", 0, 1)])
+    assert pod.process.returncode is None  # that was done in order, not at the forced end
+    assert await pod.ends() == 1
+
+
 # -- zombies, and two of one name
 
 
