@@ -11,7 +11,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast, get_origin
 
 from attrs import Factory, field, frozen
 
@@ -192,10 +192,11 @@ class Topics:
         for topic in topics:
             if not isinstance(topic, Topic):
                 raise TypeError(f"topics must be Topic values, not {topic!r}")
-            if topic.name in self._by_name or topic.type in self._by_type:
+            kind = get_origin(topic.type) or topic.type  # a value of Box[int] is a Box
+            if topic.name in self._by_name or kind in self._by_type:
                 raise ValueError(f"topic {topic.name!r} ({topic.type!r}): name or type is given twice")
             self._by_name[topic.name] = topic
-            self._by_type[topic.type] = topic
+            self._by_type[kind] = topic
         if not self._by_name:
             raise ValueError("topics must not be empty")
 

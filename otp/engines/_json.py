@@ -91,8 +91,20 @@ def _converter() -> Converter:
     return converter
 
 
+@cache
+def _unreadable(kind: Any) -> str | None:
+    """Why nothing of this type could be built from JSON again; None if it can."""
+    try:
+        _converter().get_structure_hook(kind)
+    except Exception as error:  # noqa: BLE001 - cattrs raises what it likes; it speaks of types, there is no value yet
+        return str(error)
+    return None
+
+
 def dump(value: object, kind: Any) -> bytes:
-    """Compact JSON. TypeError or ValueError for what JSON cannot say (NaN, unknown classes)."""
+    """Compact JSON. TypeError or ValueError for what JSON cannot say (NaN, unknown classes), or could not give back."""
+    if (why := _unreadable(kind)) is not None:
+        raise TypeError(f"it could not be read back: {why}")
     plain = _converter().unstructure(value, kind)
     return json.dumps(plain, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 

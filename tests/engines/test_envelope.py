@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import pytest
 from attrs import field, frozen, validators
@@ -210,6 +210,44 @@ def test_what_cannot_be_encoded():
         Topic("d", list[date]).encode(["today"])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="headers"):
         LOGIN.encode(Login("a", "b"), headers={"a": 1})  # type: ignore[dict-item]
+
+
+T = TypeVar("T")
+
+
+@frozen
+class Box(Generic[T]):
+    content: T
+
+
+@frozen
+class Left:
+    at: int
+
+
+@frozen
+class Right:
+    at: int
+
+
+@frozen
+class EitherSide:
+    side: Left | Right
+
+
+def test_what_could_not_be_read_back_is_refused_when_it_is_put():
+    """Not by whoever reads it: then it would be in the store, and lost."""
+    with pytest.raises(TypeError, match="Box cannot be encoded: it could not be read back: Missing type for generic"):
+        Topic("box", Box).encode(Box(3))
+    with pytest.raises(TypeError, match="it could not be read back: Could not disambiguate between"):
+        Topics([Topic("either", EitherSide)]).encode(EitherSide(Left(1)))
+
+
+def test_a_generic_class_with_its_parameter_is_a_type_like_any_other():
+    topics = Topics([Topic("box", Box[int])])
+    assert topics.decode(topics.encode(Box(3))) == Box(3)
+    with pytest.raises(ValueError, match="is given twice"):
+        Topics([Topic("box", Box[int]), Topic("other box", Box[str])])  # a value does not say which it is
 
 
 def test_topics():
