@@ -28,7 +28,11 @@ class NameBackend(Protocol):
         ...
 
     async def release(self, token: Token) -> bool:
-        """Let the name go if it is still this token's. Return whether it was."""
+        """Let the name go if it is still this token's. Return whether it was.
+
+        In the same write, an attempt that is open at the head of the inbox of that name, under that token, is taken
+        back uncounted: its handler was interrupted.
+        """
         ...
 
     async def holder(self, name: str) -> Holder | None:

@@ -91,7 +91,8 @@ class NameLeases:
     async def release(self, lease: Lease) -> bool:
         """Let the name go, so that a standby takes over at once. It is no longer renewed, whatever happens.
 
-        Runs to its end also when cancelled, for at most 5 seconds.
+        Runs to its end also when cancelled, for at most 5 seconds. An entry of the inbox of that name that is being
+        handled under this lease was interrupted: its attempt does not count.
 
         Returns:
             Whether the lease was still ours. Releasing a lost or released lease changes nothing.

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 class _House:
     """What the guest sees as its parent: the host's place in the tree, and a nursery of its own."""
 
+    has_guests = True
+
     def __init__(self, host: ChildContext, nursery: trio.Nursery) -> None:
         self._host = host
         self.nursery = nursery
@@ -41,11 +43,11 @@ class _House:
 
     def child_up(self, life: Life) -> None:
         """Nobody waits for it: the host is up, and knows by itself what its guest is for."""
-        tell_up(life, trio.current_time(), guest=True)
+        tell_up(life, trio.current_time())
 
     def child_ended(self, life: Life, outcome: Outcome) -> None:
         self.outcome = outcome
-        tell_end(life, outcome, trio.current_time(), guest=True)
+        tell_end(life, outcome, trio.current_time())
         self.nursery.cancel_scope.cancel(reason=f"{life.path} has ended")
 
 
@@ -72,7 +74,7 @@ async def host(
     try:
         async with trio.open_nursery() as nursery:
             house = _House(context, nursery)
-            guest = Life(spec, host_life.incarnation, house, context.runtime)
+            guest = Life(spec, next(context.runtime.guest_numbers), house, context.runtime)
             if lend_mailbox:
                 host_life.ref.forward_to(guest.box)
             if stop is not None:

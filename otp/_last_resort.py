@@ -25,35 +25,32 @@ _logger: Final = logging.getLogger("otp.service")
 class LastResort:
     """A thread that waits, for nothing at first, and one that will speak for it.
 
-    `at_exit`: called once before a forced exit, in a thread of its own; it says what is stuck and gives back what
-        must not be kept. It gets `patience` seconds.
+    `release` and `say`: called once before a forced exit, each in a thread of its own, so that neither waits for what
+        may block the other; the one gives back what must not be kept, the other says what is stuck and, given as its
+        argument, what happens now. They get `patience` seconds.
     `leave`: ends the process with an exit code.
     """
 
     def __init__(
         self,
-        at_exit: Callable[[], object],
+        release: Callable[[], object],
+        say: Callable[[str], object],
         *,
         patience: float = 1.0,
         leave: Callable[[int], object] = os._exit,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._at_exit = at_exit
         self._patience = patience
         self._leave = leave
         self._clock = clock
         # A SimpleQueue because its `put` may be called in a signal handler, whatever that has interrupted.
         self._orders: SimpleQueue[tuple[float, int, str] | None] = SimpleQueue()
-        # In a thread of their own: even the log can block, on a full pipe or a lock that the stuck one holds. It is
+        # In threads of their own: even the log can block, on a full pipe or a lock that the stuck one holds. They are
         # started now, since none can be while the interpreter is being taken down.
-        self._last_words: SimpleQueue[tuple[int, str] | None] = SimpleQueue()
-        self._said = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._watch, name="holdfast last resort", daemon=True),
-            threading.Thread(target=self._say_and_release, name="holdfast last words", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._acts = [_LastAct("release", lambda _: release()), _LastAct("words", say)]
+        watch = threading.Thread(target=self._watch, name="holdfast last resort", daemon=True)
+        watch.start()
+        self.threads = [watch, *(act.thread for act in self._acts)]
 
     def exit_by(self, deadline: float, code: int, why: str) -> None:
         """Exit with `code` at `deadline` (on the monotonic clock); may be called again, and in a signal handler."""
@@ -62,7 +59,8 @@ class LastResort:
     def dismiss(self) -> None:
         """It is not needed any more."""
         self._orders.put(None)
-        self._last_words.put(None)
+        for act in self._acts:
+            act.order.put(None)
 
     def _watch(self) -> None:
         order: tuple[float, int, str] | None = (math.inf, 0, "")
@@ -75,18 +73,31 @@ class LastResort:
                 return
 
     def _force(self, code: int, why: str) -> None:
-        self._last_words.put((code, why))
-        self._said.wait(self._patience)
+        until = self._clock() + self._patience
+        for act in self._acts:
+            act.order.put(f"{why}: the process exits now, with code {code}")
+        for act in self._acts:
+            act.done.wait(max(0.0, until - self._clock()))
         self._leave(code)
 
-    def _say_and_release(self) -> None:
-        words = self._last_words.get()
-        if words is None:
+
+class _LastAct:
+    """A thread that waits to do one thing."""
+
+    def __init__(self, name: str, act: Callable[[str], object]) -> None:
+        self.order: SimpleQueue[str | None] = SimpleQueue()
+        self.done = threading.Event()
+        self._act = act
+        self.thread = threading.Thread(target=self._run, name=f"holdfast last {name}", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        why = self.order.get()
+        if why is None:
             return
-        code, why = words
         try:
-            self._at_exit()
+            self._act(why)
         except Exception:
             _logger.exception("while exiting by force")
-        _logger.critical("%s: the process exits now, with code %d", why, code)
-        self._said.set()
+        finally:
+            self.done.set()

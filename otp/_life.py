@@ -44,6 +44,11 @@ class Parent(Protocol):
         ...
 
     @property
+    def has_guests(self) -> bool:
+        """Whether it is no supervisor but a child that hosts another."""
+        ...
+
+    @property
     def nursery(self) -> trio.Nursery:
         """Where its children, and their helpers, run."""
         ...
@@ -123,6 +128,11 @@ class Life:
         above = self.parent.path
         return f"{above}/{self.spec.id}" if above else self.spec.id
 
+    @property
+    def guest(self) -> bool:
+        """Whether it lives inside another child; see `host`."""
+        return self.parent.has_guests
+
     def started(self) -> None:
         """Init is done: the init timeout ends, and the supervisor goes on to the next child."""
         if self.up or self.stop_asked or self.scope.cancel_called:
@@ -177,7 +187,13 @@ class Life:
         unread = self.box.close(reason)
         if unread and self.runtime.events.wants(MessagesDropped):
             self.runtime.events.emit(
-                MessagesDropped(path=self.path, incarnation=self.incarnation, at=trio.current_time(), count=len(unread))
+                MessagesDropped(
+                    path=self.path,
+                    incarnation=self.incarnation,
+                    at=trio.current_time(),
+                    guest=self.guest,
+                    count=len(unread),
+                )
             )
 
     def fail(self, error: BaseException) -> None:

@@ -10,24 +10,24 @@ if TYPE_CHECKING:
     from ._life import Life, Outcome
 
 
-def tell_up(life: Life, now: float, *, guest: bool = False) -> None:
+def tell_up(life: Life, now: float) -> None:
     """Its init is done."""
     bus = life.runtime.events
     if bus.wants(events.ChildStarted):
-        bus.emit(events.ChildStarted(path=life.path, incarnation=life.incarnation, at=now, guest=guest))
+        bus.emit(events.ChildStarted(path=life.path, incarnation=life.incarnation, at=now, guest=life.guest))
 
 
-def tell_end(life: Life, outcome: Outcome, now: float, *, guest: bool = False) -> None:
+def tell_end(life: Life, outcome: Outcome, now: float) -> None:
     """It has ended, perhaps before its init was done."""
     bus = life.runtime.events
     if outcome == "ignored":
         if bus.wants(events.ChildIgnored):
-            bus.emit(events.ChildIgnored(path=life.path, incarnation=life.incarnation, at=now, guest=guest))
+            bus.emit(events.ChildIgnored(path=life.path, incarnation=life.incarnation, at=now, guest=life.guest))
     elif not life.up:
         if bus.wants(events.ChildStartFailed):
             bus.emit(
                 events.ChildStartFailed(
-                    path=life.path, incarnation=life.incarnation, at=now, guest=guest, reason=outcome
+                    path=life.path, incarnation=life.incarnation, at=now, guest=life.guest, reason=outcome
                 )
             )
     elif bus.wants(events.ChildExited):
@@ -36,7 +36,7 @@ def tell_end(life: Life, outcome: Outcome, now: float, *, guest: bool = False) -
                 path=life.path,
                 incarnation=life.incarnation,
                 at=now,
-                guest=guest,
+                guest=life.guest,
                 reason=outcome,
                 asked=life.stop_asked,
             )

@@ -98,6 +98,7 @@ class _Root:
     """What the root supervisor has for a parent: the task it runs in, and where its outcome is kept."""
 
     path = ""
+    has_guests = False
 
     def __init__(self, supervisor: Supervisor, name: str, runtime: Runtime) -> None:
         self.runtime = runtime

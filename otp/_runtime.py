@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, final
 
 import attrs
@@ -91,6 +92,8 @@ class Runtime:
         """When, on trio's clock, all children are to have stopped, whatever their own `shutdown` is; see `run`."""
         self.stopping: set[Life] = set()
         """The children that were asked to stop and have not ended; without supervisors."""
+        self.guest_numbers = itertools.count(1)
+        """The incarnations of guests: they may have a path again and again, but never a number."""
         self.up = False
         """True from when the root supervisor has started all its children until it begins to stop."""
         self.late_replies = 0
@@ -138,8 +141,8 @@ class Runtime:
         self.hurried.set()
 
     def stop_all_by(self, deadline: float) -> None:
-        """Set `stop_by`, also for the children that are stopping already."""
-        self.stop_by = deadline
+        """Set `stop_by`, unless it is earlier already; also for the children that are stopping."""
+        self.stop_by = min(self.stop_by, deadline)
         for life in self.stopping:
             life.hurry()
 
@@ -176,7 +179,7 @@ class Runtime:
         self._exit_callbacks.append(callback)
 
         def forget() -> None:
-            if callback in self._exit_callbacks:
+            with suppress(ValueError):  # called already; perhaps just now, in the thread that ends the process
                 self._exit_callbacks.remove(callback)
 
         return forget

@@ -112,7 +112,7 @@ class _Service:
         self.runtime.on_interrupt.append(self._stops_by_itself)
         budget = Budget.plan(0.0, grace=settings.grace, settle=settings.settle)
         self._patience = budget.exit_by - budget.stop_until
-        self._resort = LastResort(self._release, patience=self._patience)
+        self._resort = LastResort(self._release, self._say_what_is_stuck, patience=self._patience)
         self.stop_request = StopRequest(settings, self._resort)
         self._watchdog = Watchdog(
             warn_after=settings.warn_after,
@@ -122,6 +122,7 @@ class _Service:
         self._phase: Phase = "starting"
         self._budget: Budget | None = None
         self._asked = trio.Event()
+        self._failed = False
         self._tree = trio.CancelScope()
         self._pause = trio.CancelScope()  # around what the second request cuts short
         self._not_done: list[str] = []
@@ -153,7 +154,11 @@ class _Service:
                 async with open_supervisor(self._app, runtime=self.runtime):
                     if not self._asked.is_set():
                         self._enter("serving")
-                    await trio.sleep_forever()
+                    try:
+                        await trio.sleep_forever()
+                    finally:
+                        if self._budget is None:  # neither asked to stop nor failed: `serve` was cancelled
+                            self.runtime.begin_drain(self._plan_from_now().drain_until)
         except Exception as error:
             _logger.error("the service has failed: %s", unwrap(error), exc_info=unwrap(error))  # noqa: TRY400
             return FAILED
@@ -166,6 +171,8 @@ class _Service:
         """Wait until asked to stop; do what comes before the ordered stop, and then have the tree left."""
         await self._asked.wait()
         assert self._budget is not None
+        if self._failed:
+            return  # it stops already
         if self._phase == "serving" and self._budget.settle_until > trio.current_time():
             self._enter("settling")
             with self._pause:
@@ -206,14 +213,18 @@ class _Service:
 
     def _stops_by_itself(self) -> None:
         """The tree is about to stop, though nobody has asked for it: that must come to an end, too."""
+        self._failed = True
+        self.stop_request.leave(FAILED)
         if self._budget is None:
-            self.stop_request.leave(FAILED)
-            budget = Budget.plan(trio.current_time(), grace=self._settings.grace, settle=0.0)
+            budget = self._plan_from_now()
             self.runtime.stop_all_by(budget.children_until)
             # Not drained, since it stops already. But one that does not stop must not keep those whose turn comes after
             # it from giving their work back.
             self.runtime.begin_drain(budget.drain_until)
             self._enter("stopping")
+
+    def _plan_from_now(self) -> Budget:
+        return Budget.plan(trio.current_time(), grace=self._settings.grace, settle=0.0)
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
@@ -242,10 +253,16 @@ class _Service:
         self._resort.dismiss()
 
     def _release(self) -> None:
-        """Give back what must not be kept, then say what is stuck; in a thread, the loop may be blocked."""
-        errors = self.runtime.run_exit_callbacks()
-        for error in errors:
+        """Give back what must not be kept; in a thread, the loop may be blocked."""
+        for error in self.runtime.run_exit_callbacks():
             _logger.error("an exit callback failed: %s", error, exc_info=error)
+
+    def _say_what_is_stuck(self, why: str) -> None:
+        """Name it, and say what happens now; in another thread."""
+        self._say_what_has_not_ended()
+        _logger.critical("%s", why)
+
+    def _say_what_has_not_ended(self) -> None:
         if self._phase == "stopped":
             threads = [each.name for each in threading.enumerate() if not each.daemon]
             _logger.critical("stopped, but the interpreter does not end; threads: %s", _listed(threads))

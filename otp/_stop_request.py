@@ -6,6 +6,7 @@ deadlines, tells the thread of last resort, and leaves a note for the loop.
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -41,6 +42,8 @@ class StopRequest:
         self._budget: Budget | None = None  # on the monotonic clock
         self._tell: Callable[[], object] | None = None
         self._token: trio.lowlevel.TrioToken | None = None
+        self._deadline = math.inf
+        self._code = GIVEN_BACK  # until it is known that the service has failed, say
         self.count = 0
         """How many times it was asked."""
         self.by = ""
@@ -59,9 +62,9 @@ class StopRequest:
             self._budget = self._budget.hurry(now)
             why = f"not stopped within {self._budget.exit_by - now:.1f} s after a second request ({by})"
         else:
-            self._resort.exit_by(now, GIVEN_BACK, f"asked for the third time ({by})")
+            self._exit_by(now, f"asked for the third time ({by})")
             return
-        self._resort.exit_by(self._budget.stop_until, GIVEN_BACK, why)  # what is left it uses to release
+        self._exit_by(self._budget.stop_until, why)  # what is left it uses to release
         if self._tell is not None:
             self.in_loop(self._tell)
 
@@ -73,8 +76,14 @@ class StopRequest:
 
     def leave(self, code: int) -> None:
         """The end has come, or must: exit with `code` when the time is over, or grace time from now if nobody asked."""
+        self._code = code
         deadline = time.monotonic() + self._settings.grace if self._budget is None else self._budget.stop_until
-        self._resort.exit_by(deadline, code, f"not ended within the grace time of {self._settings.grace:g} s")
+        self._exit_by(deadline, f"not ended within the grace time of {self._settings.grace:g} s")
+
+    def _exit_by(self, deadline: float, why: str) -> None:
+        """Make the process exit by then; whatever comes later may hasten that, but not put it off."""
+        self._deadline = min(self._deadline, deadline)
+        self._resort.exit_by(self._deadline, self._code, why)
 
     def budget(self) -> Budget:
         """The deadlines of the stop that was asked for, on trio's clock; for the loop."""

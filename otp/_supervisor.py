@@ -54,6 +54,7 @@ class SupervisorTask(Behaviour):
     """One incarnation of a supervisor."""
 
     nursery: trio.Nursery
+    has_guests = False
 
     def __init__(self, spec: Supervisor) -> None:
         self.spec = spec

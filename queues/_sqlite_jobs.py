@@ -10,7 +10,7 @@ from ._sqlite_dead import bury, ended
 from ._sqlite_rows import ENVELOPE, REMEMBER, envelope_columns, rows, run, value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     import apsw
 
@@ -50,6 +50,11 @@ UPDATE hf_job SET state = 'ready', attempts = attempts - started, releases = rel
     due_at = coalesce(?4, due_at), owner = NULL, until = NULL
 WHERE id = ?1 AND state = 'running' AND owner = ?2 AND epoch = ?3"""
 
+RELEASE_ALL = """
+UPDATE hf_job INDEXED BY hf_job_running SET state = 'ready', attempts = attempts - started,
+    releases = releases + started, started = 0, owner = NULL, until = NULL
+WHERE state = 'running' AND owner = ?1 AND until > 0"""
+
 STATES = """
 SELECT
     (SELECT count(*) FROM hf_job INDEXED BY hf_job_ready WHERE queue = ?1 AND state = 'ready' AND due_at <= ?2),
@@ -76,14 +81,12 @@ def extend(c: apsw.Connection, tokens: Sequence[Token], until: float) -> set[Tok
     return {token for token in tokens if run(c, EXTEND, (token.key, token.owner, token.epoch, until))}
 
 
-def give_back(c: apsw.Connection, tokens: Sequence[Token], charged: bool) -> None:  # noqa: FBT001
-    """Release the jobs of any queue, or let them run out now. For the engine, when the process is made to exit."""
-    for token in tokens:
-        ours = token.key, token.owner, token.epoch
-        if charged:
-            run(c, EXTEND, (*ours, 0.0))  # the next claim does what is to be done: counts it, and buries the last
-        else:
-            run(c, RELEASE, (*ours, None))
+def give_back(c: apsw.Connection, owner: str, charged: Collection[Token]) -> None:
+    """Release the owner's jobs of all queues; `charged` run out now. For the engine of a process that must exit."""
+    for token in charged:
+        # The next claim does what is to be done: it counts the attempt, and buries the job if that was the last.
+        run(c, EXTEND, (token.key, token.owner, token.epoch, 0.0))
+    run(c, RELEASE_ALL, (owner,))
 
 
 def finish(c: apsw.Connection, finishes: Sequence[Finish], now: float, policy: Policy) -> set[Token]:

@@ -116,6 +116,20 @@ def _append(c: MemoryTables, name: str, entry: NewEntry, max_depth: int, now: fl
     return seq
 
 
+def give_back_attempt(c: MemoryTables, token: Token) -> None:
+    """Who gives the lease of an inbox's own name back in the middle of an entry was interrupted: it counts for nothing.
+
+    What failed was noted as a failure before, and is not touched.
+    """
+    head = _heads(c).get(token.key)
+    if head is None or (head.lease, head.owner, head.epoch) != (lease_name(token), token.owner, token.epoch):
+        return
+    row = _entries(c).get((token.key, head.first))
+    if row is not None and row.attempt_epoch == token.epoch:
+        entry = evolve(row.entry, attempts=row.entry.attempts - 1, releases=row.entry.releases + 1)
+        _entries(c)[token.key, head.first] = evolve(row, entry=entry, attempt_epoch=0)
+
+
 def _forget_later(c: MemoryTables, name: str, id_: str, at: float) -> None:
     seen = _seen(c).get((name, id_))
     if seen is not None:

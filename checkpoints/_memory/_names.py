@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from attrs import evolve, frozen
 
 from .._rows import Holder
+from ._inbox import give_back_attempt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +64,7 @@ class MemoryNames:
             if not _is_held(_leases(c).get(token.key), token):
                 return False
             _leases(c)[token.key] = _Lease("", token.epoch, 0.0)
+            give_back_attempt(c, token)
             return True
 
         return await self._engine.write(fn)

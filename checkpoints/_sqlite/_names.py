@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from .._rows import Holder
 from ._schema import prepare
-from ._sql import changed, row
+from ._sql import changed, row, rows
+from ._take import give_back_attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     import apsw
 
@@ -32,10 +33,21 @@ def extend(c: apsw.Connection, tokens: Sequence[Token], until: float) -> set[Tok
     return {token for token in tokens if changed(c, _EXTEND, until, token.key, token.owner, token.epoch)}
 
 
-def give_back(c: apsw.Connection, tokens: Sequence[Token], charged: bool) -> None:  # noqa: FBT001, ARG001
-    """Release all that are still held. For the engine, when the process is made to exit."""
-    for token in tokens:
-        changed(c, _RELEASE, token.key, token.owner, token.epoch)
+def give_back(c: apsw.Connection, owner: str, charged: Collection[Token]) -> None:
+    """Release all that `owner` holds. For the engine of a process that must exit."""
+    names = {token.key for token in charged}
+    for name, epoch in rows(c, "SELECT name, epoch FROM hf_lease WHERE owner = ?", owner):
+        if name in names:
+            changed(c, _RELEASE, name, owner, epoch)
+        else:
+            _release(c, name, owner, epoch)
+
+
+def _release(c: apsw.Connection, name: str, owner: str, epoch: int) -> bool:
+    released = changed(c, _RELEASE, name, owner, epoch) == 1
+    if released:
+        give_back_attempt(c, name, owner, epoch)
+    return released
 
 
 class SqliteNames:
@@ -55,7 +67,7 @@ class SqliteNames:
         return await self._engine.write(fn)
 
     async def release(self, token: Token) -> bool:
-        return await self._engine.write(lambda c: changed(c, _RELEASE, token.key, token.owner, token.epoch) == 1)
+        return await self._engine.write(lambda c: _release(c, token.key, token.owner, token.epoch))
 
     async def holder(self, name: str) -> Holder | None:
         def fn(c: apsw.Connection) -> Holder | None:

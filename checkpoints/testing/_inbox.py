@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from checkpoints import BadEntry, Checkpoints, EntryGone, ForeignLease, InboxReader, NotHead, UnknownEntry
+from checkpoints import BadEntry, Checkpoints, EntryGone, ForeignLease, InboxReader, NameLeases, NotHead, UnknownEntry
 from checkpoints import Inbox as AnyInbox
 from otp.engines import Engine, LeaseLost
 
@@ -74,6 +74,36 @@ class InboxConformance(Posting, Burying):
                 assert (entry.attempt, entry.stored.releases) == (1, epoch - 1)
                 await reader.release(entry)
                 await reader.release(entry)  # once given back is given back
+
+    async def test_giving_the_lease_back_takes_back_the_attempt_that_is_open_and_no_other(
+        self, make_engine: MakeEngine
+    ) -> None:
+        """A handler that does not obey its cancellation keeps the lease from nobody, and costs the entry nothing."""
+        async with self.pods(make_engine) as (pod,):
+            names = NameLeases(pod)
+            inbox = self.inbox(pod)
+            await inbox.post(Coin(1))
+            await self.inbox(pod, "other").post(Coin(1))
+            other_lease = await names.acquire("other")
+            assert other_lease is not None
+            await self.head(await self.inbox(pod, "other").open(other_lease))
+
+            async def lead(*, fail: bool) -> tuple[int, int]:
+                lease = await names.acquire("ledger")
+                assert lease is not None
+                reader = await inbox.open(lease)
+                entry = await self.head(reader)
+                if fail:
+                    await reader.failed(entry, Boom("counts"))
+                assert await names.release(lease)
+                return entry.attempt, entry.stored.releases
+
+            assert await lead(fail=False) == (1, 0)
+            assert await lead(fail=True) == (1, 1)
+            assert await lead(fail=False) == (2, 1)  # the failure stayed
+            assert await lead(fail=False) == (2, 2)
+            other = await self.head(await self.reader(pod, 2, "other"))
+            assert (other.attempt, other.stored.releases) == (2, 0)  # an heir without a release: it counts
 
     async def test_a_mark_counts_once_and_in_order(self, make_engine: MakeEngine) -> None:
         self.need("transactions")

@@ -35,10 +35,10 @@ T = TypeVar("T")
 
 Extend = Callable[[C, Sequence[Token], float], Collection[Token]]
 """`extend(connection, tokens, until)`: set the end of those still held to `until`, return them."""
-GiveBack = Callable[[C, Sequence[Token], bool], object]
-"""`give_back(connection, tokens, charged)`: end the leases of those still held, so that others may have them now.
+GiveBack = Callable[[C, str, Collection[Token]], object]
+"""`give_back(connection, owner, charged)`: end all leases of `owner`, so that others may have them now.
 
-If `charged`, what was begun counts as an attempt, as if the leases had run out; otherwise it does not."""
+Uncounted, whatever was begun; only `charged` end as if they had run out."""
 
 
 @frozen(kw_only=True)
@@ -334,9 +334,10 @@ class Engine(ABC, Generic[C]):
         """End all leases held, because the process is about to exit with work that would not stop.
 
         For `Runtime.at_exit`: called in any thread, also while the loop is blocked; comes back when it is written, or
-        failed, or after a second. Nothing is held after it. Nothing counts as an attempt, unless the loop has stalled
-        for `stall_limit`: such a process counts as dead, or a job that blocks the loop would come back for ever.
-        Without effect on an engine that is not open, and on one whose store ends with the process.
+        failed, or after half a second. Nothing is held after it, and nothing more is written. Nothing counts as an
+        attempt, unless the loop has stalled for `stall_limit`: such a process counts as dead, or a job that blocks the
+        loop would come back for ever. Without effect on an engine that is not open, and on one whose store ends with
+        the process.
         """
         if (heartbeat := self._heartbeat) is not None:
             heartbeat.give_all_back()
@@ -350,12 +351,12 @@ class Engine(ABC, Generic[C]):
             still.update(extend(connection, mine, until))
         return still
 
-    def _give_back(self, connection: C, tokens: Sequence[Token], charged: bool) -> None:  # noqa: FBT001
-        """End the leases of all `tokens` by the functions of their kinds; for the heartbeats."""
-        for kind, mine in _by_kind(tokens).items():
-            _, give_back = self._kinds[kind]
+    def _give_back(self, connection: C, charged: Sequence[Token]) -> None:
+        """End all that we hold by the functions of the kinds, also what the loop has yet to hear of; for heartbeats."""
+        by_kind = _by_kind(charged)
+        for kind, (_, give_back) in self._kinds.items():
             if give_back is not None:
-                give_back(connection, mine, charged)
+                give_back(connection, self.owner, by_kind.get(kind, ()))
 
     # -- schema ------------------------------------------------------------------------------------
 

@@ -214,6 +214,11 @@ class Topics:
         topic = self._by_type.get(type(value))
         if topic is None:
             raise TypeError(f"no topic for {type_name(value)} here; known: {', '.join(sorted(self._by_name))}")
+        from ._json import unreadable
+
+        kind: Any = topic.type
+        if (why := unreadable(kind)) is not None:  # better refused here than buried by whoever reads it
+            raise TypeError(f"topic {topic.name!r}: no {type_name(value)} could be read back: {why}")
         return topic.encode(value, headers=headers)
 
     def decode(self, envelope: Envelope) -> Any:

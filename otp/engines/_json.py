@@ -16,13 +16,16 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_origin
 from uuid import UUID
 
 from cattrs import Converter, StructureHandlerNotFoundError, transform_error
 from cattrs.cols import is_mapping, mapping_structure_factory
 from cattrs.preconf.json import make_converter
 from cattrs.v import format_exception
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 _KEY = "holdfast key"
 
@@ -92,19 +95,17 @@ def _converter() -> Converter:
 
 
 @cache
-def _unreadable(kind: Any) -> str | None:
+def unreadable(kind: Hashable) -> str | None:
     """Why nothing of this type could be built from JSON again; None if it can."""
     try:
-        _converter().get_structure_hook(kind)
+        _converter().get_structure_hook(cast("Any", kind))
     except Exception as error:  # noqa: BLE001 - cattrs raises what it likes; it speaks of types, there is no value yet
         return str(error)
     return None
 
 
 def dump(value: object, kind: Any) -> bytes:
-    """Compact JSON. TypeError or ValueError for what JSON cannot say (NaN, unknown classes), or could not give back."""
-    if (why := _unreadable(kind)) is not None:
-        raise TypeError(f"it could not be read back: {why}")
+    """Compact JSON. TypeError or ValueError for what JSON cannot say (NaN, unknown classes)."""
     plain = _converter().unstructure(value, kind)
     return json.dumps(plain, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 

@@ -184,6 +184,7 @@ class SqliteEngine(Engine[apsw.Connection]):
             turn=turn,
             extend=self._extend,
             give_back=self._give_back,
+            refuse_writes=writer.refuse,
             stamp=self._stamp,
             lease=self.lease,
             margin=self.margin,

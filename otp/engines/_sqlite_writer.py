@@ -70,6 +70,7 @@ class Writer:
         self.ended = trio.Event()
         self._inside = False  # a function is running
         self.stale = False  # set by the loop: `prepare` is needed again
+        self._refused = False
         self.writes = self.commits = self.transactions = self.outages = 0
         self._port = port
         self._link = link
@@ -81,6 +82,14 @@ class Writer:
 
     def start(self) -> None:
         self._thread.start()
+
+    def refuse(self) -> None:
+        """Write nothing from now on; for any thread that then writes what must be the last.
+
+        It has to hold the write lock for that, and so has this thread when it looks whether it is refused: whatever is
+        still written comes before.
+        """
+        self._refused = True
 
     def join(self) -> None:
         """Wait for the end of the thread, after None was put into the inbox and what was before it is done."""
@@ -135,6 +144,10 @@ class Writer:
             raise told from error
         return connection
 
+    def _check_not_refused(self) -> None:
+        if self._refused:
+            raise NotOpen("the process is about to exit: all that it held was given back")
+
     def _told(self, error: BaseException) -> BaseException:
         return store_error(error, self._path) or error
 
@@ -165,6 +178,7 @@ class Writer:
             connection = self._connection()
             self._turn.wait()
             connection.execute("BEGIN IMMEDIATE")
+            self._check_not_refused()
             before = connection.total_changes()
             for call in calls:
                 self._run(connection, call, savepoint=not alone)

@@ -172,6 +172,9 @@ class Runner:
             if held:
                 assert who is self.incarnations[-1]
                 assert not who.released
+                head = self.model.pending[0] if self.model.pending else None
+                if head is not None and head.open_epoch == who.epoch:  # interrupted
+                    head.attempts, head.releases, head.open_epoch = head.attempts - 1, head.releases + 1, 0
             who.released = who.released or held
 
     async def die(self, who: Incarnation, _: int) -> None:

@@ -19,6 +19,7 @@ from otp.engines import (
     TransactionTimeout,
 )
 from otp.engines._clock import HostClock, host_clock
+from otp.engines._port import Call
 from tests.engines.support import add_items, claim, claimed, remove, sql, sqlite, until
 
 
@@ -193,17 +194,21 @@ async def test_a_finish_and_a_heartbeat_at_the_same_time_never_lose_what_was_fin
         assert engine.statistics().beats > 20
 
 
+def free(c, owner, charged):
+    c.execute("UPDATE item SET until = 0 WHERE owner = ?", (owner,))
+
+
 # -- the end by force -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stall_limit", [60.0, 0.05])
 async def test_all_is_given_back_while_the_loop_is_blocked(tmp_path, stall_limit):
     """By a thread, as in a forced exit; and told apart, whether the process counted as dead by then."""
-    told: list[tuple[list[str], bool]] = []
+    told: list[list[str]] = []
 
-    def give_back(c, tokens, charged):
-        told.append((sorted(token.key for token in tokens), charged))
-        c.execute("UPDATE item SET until = 0")
+    def give_back(c, owner, charged):
+        told.append(sorted(token.key for token in charged))
+        c.execute("UPDATE item SET until = 0 WHERE owner = ?", (owner,))
 
     engine = sqlite(tmp_path, lease=60.0, stall_limit=stall_limit, give_back=give_back)
     async with engine, sqlite(tmp_path, lease=60.0) as other:
@@ -215,15 +220,38 @@ async def test_all_is_given_back_while_the_loop_is_blocked(tmp_path, stall_limit
         thread = threading.Thread(target=engine.give_all_back)
         thread.start()
         thread.join()  # the loop is blocked by this
-        assert told == [(["1", "2"], stall_limit < 1.0)]
+        assert told == [["1", "2"] if stall_limit < 1.0 else []]
         assert len(await claim(other, 3)) == 3
+        with pytest.raises(NotOpen, match="all that it held was given back"):
+            await claim(engine)  # nobody would see it
         await until(lambda: all(lease.lost for lease in leases))
         engine.give_all_back()  # again: nothing
         assert len(told) == 1
 
 
+async def test_a_claim_that_the_loop_has_not_heard_of_is_given_back_too(tmp_path):
+    """The writer has committed it, and then the loop was blocked for good."""
+    engine = sqlite(tmp_path, lease=60.0, give_back=free)
+    async with engine, sqlite(tmp_path, lease=60.0) as other:
+        await add_items(engine, 1)
+        writer = engine._parts().writer
+        writer.inbox.put(Call(lambda c: c.execute("UPDATE item SET owner = ?, until = 1e12", (engine.owner,)) and None))
+        while not writer.commits > 1:
+            time.sleep(0.001)  # noqa: ASYNC251  (the loop hears of nothing)
+        engine.give_all_back()
+        assert len(await claim(other)) == 1
+
+
+async def test_what_goes_wrong_at_the_end_keeps_nobody_waiting(tmp_path, caplog):
+    async with sqlite(tmp_path, give_back=lambda c, owner, charged: 1 / 0) as engine:
+        await add_items(engine, 1)
+        await claim(engine)
+        engine.give_all_back()
+    assert "ZeroDivisionError" in caplog.text
+
+
 async def test_giving_all_back_waits_for_nobody_who_holds_the_file(tmp_path):
-    engine = sqlite(tmp_path, lease=1.2, give_back=lambda c, tokens, charged: c.execute("UPDATE item SET until = 0"))
+    engine = sqlite(tmp_path, lease=1.2, give_back=free)
     async with engine:
         await add_items(engine, 1)
         await claim(engine)

@@ -63,6 +63,12 @@ async def fail():
     raise ValueError("no such table: job")
 
 
+async def fail_when_told():
+    with trio.open_signal_receiver(signal.SIGUSR1) as told:
+        async for _ in told:
+            raise ValueError("no such table: job")
+
+
 async def leave():
     await trio.lowlevel.checkpoint()
     sys.exit(3)
@@ -97,6 +103,7 @@ SCENARIOS = {
     "blocker": [consumer, child(Blocker, id="blocker"), last],
     "stall": [child(stall_for_a_while), last],
     "fail": [child(fail), last],
+    "give up stuck": [consumer, child(stuck), child(fail_when_told), last],
     "leave": [consumer, child(leave), last],
     "leave stuck": [child(stuck), child(leave), last],
     "thread": [child(start_a_thread_that_never_ends), last],
@@ -105,4 +112,5 @@ SCENARIOS = {
 }
 
 if __name__ == "__main__":
-    run(Supervisor(SCENARIOS[sys.argv[1]]))
+    scenario = sys.argv[1]
+    run(Supervisor(SCENARIOS[scenario], intensity=0 if scenario.startswith("give up") else 3))

@@ -155,6 +155,23 @@ def test_giving_up_exits_with_1_and_the_cause():
     assert "stopped, exit code 1" in out
 
 
+@pytest.mark.parametrize("first", ["give up", "signal"])
+def test_giving_up_exits_with_1_and_in_time_also_when_a_signal_comes_before_or_after(first):
+    with Process("give up stuck", HOLDFAST_GRACE="4", WORK="100") as process:
+        process.wait_for("path app/announce")
+        process.signal(signal.SIGUSR1 if first == "give up" else signal.SIGTERM)
+        begun = process.signalled
+        process.wait_for("stopping" if first == "give up" else "draining")
+        time.sleep(1.0)
+        process.signal(signal.SIGTERM if first == "give up" else signal.SIGUSR1)
+        code, out = process.end()
+    assert code == 1
+    assert "ValueError: no such table: job" in out
+    assert time.monotonic() - begun < 4.0 + 1.0, "the first of both counts"
+    if first == "give up":
+        assert "draining" not in out, "it was stopping already"
+
+
 def test_sys_exit_in_a_child_is_what_it_says():
     with Process("leave") as process:
         code, out = process.end()

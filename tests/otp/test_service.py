@@ -5,6 +5,7 @@ import math
 
 import pytest
 import trio
+import trio.lowlevel
 
 from otp import Actor, Behaviour, Killed, Supervisor, child, send
 from otp._service import DRAINED, FAILED, ServicePhase, _Service
@@ -250,3 +251,25 @@ async def test_is_over_within_the_grace_time(autojump_clock, grace):
     service = Service([child(lambda: Consumer(work=math.inf, stop=math.inf), id="slow")], grace=grace)
     assert await service.run_and_ask(1) == GIVEN_BACK
     assert service.phases[-1][1] <= 1 + grace
+
+
+async def test_a_serve_that_is_cancelled_takes_in_no_more_work_whatever_does_not_stop(autojump_clock):
+    """There is no grace time to end it by force: it goes on waiting, but the others give their work back."""
+    stuck = trio.CancelScope(shield=True)
+
+    async def stubborn():
+        with stuck:
+            await trio.sleep_forever()
+
+    service = Service([child(lambda: Consumer(work=math.inf), id="jobs"), child(stubborn)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(service.run)
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await trio.lowlevel.checkpoint()
+            assert service.runtime.draining.is_set()
+            assert service.runtime.drain_deadline == 1 + 19  # of 25 s of grace, without settling
+            await trio.sleep(30)
+        stuck.cancel()
+    service.dismiss()

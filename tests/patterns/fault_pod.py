@@ -81,6 +81,15 @@ async def stop() -> None:
         await trio.sleep(0.001)
 
 
+async def may_not_end() -> None:
+    if wanted == "block" and first_at("block"):
+        await current_context().runtime.draining.wait()
+        time.sleep(60)  # noqa: ASYNC251  (that is what it is about)
+    if wanted == "shield" and first_at("shield"):
+        with trio.CancelScope(shield=True):
+            await trio.sleep_forever()
+
+
 def make_engine() -> SqliteEngine:
     lease = float(os.environ.get("LEASE", "1.0"))
     stall_limit = float(os.environ.get("STALL_LIMIT", "5.0"))
@@ -106,12 +115,7 @@ class Worker(QueueConsumer[Task]):
             await stop()
         if wanted == "exit" and name == "poison":
             os._exit(9)
-        if wanted == "shield" and first_at("shield"):
-            with trio.CancelScope(shield=True):
-                await trio.sleep_forever()
-        if wanted == "block" and first_at("block"):
-            await current_context().runtime.draining.wait()
-            time.sleep(60)  # noqa: ASYNC251  (that is what it is about)
+        await may_not_end()
         if wanted in ("sleep", "give-up") and first_at(wanted):
             await trio.sleep(60)
         if wanted == "before-ack":  # the effect and the acknowledgement apart: the effect's own mark tells
@@ -162,6 +166,7 @@ class Ledger(DurableInbox[Task]):
     async def handle_entry(self, entry: Entry[Task]) -> None:
         say("entry", entry.seq, entry.attempt)
         die_at("before-processing")
+        await may_not_end()
         if entry.seq == 3:
             die_at("during-replay")
         if entry.seq == 2 and wanted == "zombie" and first_at("zombie"):

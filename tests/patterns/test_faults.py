@@ -323,6 +323,19 @@ async def test_a_handler_that_blocks_the_loop_keeps_nothing(stage, stall_limit):
     assert [(name, attempt) for name, attempt, *_ in stage.effects()] == [("x", 1 if stall_limit == 60.0 else 2)]
 
 
+@pytest.mark.parametrize("how", ["block", "shield"])
+async def test_an_inbox_entry_whose_handler_does_not_end_is_not_charged(stage, how):
+    await stage.post("a")
+    pod = await stage.start("ledger", how, GRACE="2.0", LEASE="60", STALL_LIMIT="60")
+    await pod.says(f"at {how}")
+    assert stage.rows("SELECT attempts, releases FROM hf_inbox") == [(1, 0)]
+    pod.signal(signal.SIGTERM)
+    assert await pod.ends() == 75
+    assert stage.rows("SELECT attempts, releases FROM hf_inbox") == [(0, 1)]
+    await stage.start("ledger", LEASE="60")
+    await stage.until(lambda: [(name, attempt) for name, attempt, *_ in stage.effects()] == [("a", 1)])
+
+
 async def test_when_the_tree_gives_up_a_child_that_does_not_stop_keeps_nothing_of_others(stage):
     """It stands after the consumer in the order, so the consumer is not even asked to stop."""
     (job,) = await stage.put("x")

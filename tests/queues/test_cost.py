@@ -171,6 +171,8 @@ def sql_parameters(sql):
 def test_no_statement_scans_a_table(db, sql):
     plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", [None] * sql_parameters(sql)).fetchall()]
     for line in plan:
+        if sql == _sqlite_jobs.RELEASE_ALL and line == "SCAN hf_job USING INDEX hf_job_running":
+            continue  # once, at a forced exit: through all that is running, and that index has nothing else
         assert not re.match(r"SCAN (?!CONSTANT ROW|json_each)", line), (line, plan)
         assert "TEMP B-TREE" not in line, (line, plan)
 
