@@ -43,8 +43,8 @@ class _Lots:
         generator = getattr(self._module, self._GENERATOR, None)
         if not isinstance(generator, random.Random) or not isinstance(getattr(self._module, self._FLAG, None), bool):
             raise RuntimeError(  # noqa: TRY004  (not the caller's doing)
-                f"trio {trio.__version__} has no trio._core._run.{self._GENERATOR} and .{self._FLAG} as seeded schedules "
-                f"need them: this version of otp.testing cannot be used with it for schedules"
+                f"trio {trio.__version__} has no trio._core._run.{self._GENERATOR} and .{self._FLAG}, at least not as "
+                f"seeded schedules need them: this version of otp.testing has none with this version of trio"
             )
         self.generator = generator
 

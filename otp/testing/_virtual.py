@@ -26,7 +26,8 @@ def run_virtual(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, schedule: i
     everybody waits for each other and nobody for the time: put a :func:`trio.fail_after` around what may do so.
 
     Args:
-        async_fn: Called with `args`.
+        async_fn: What to run.
+        args: What to call it with.
         schedule: Run the tasks in the order that belongs to this number, the same each time; by default trio draws
             another one in each run. See :func:`seeded_schedules`.
     """
