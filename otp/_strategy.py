@@ -21,7 +21,7 @@ Where OTP is silent, because it knows no backoff:
 from __future__ import annotations
 
 from collections import deque
-from random import Random
+from random import Random, getrandbits
 from typing import TYPE_CHECKING
 
 from . import _protocol as p  # pyright: ignore[reportPrivateUsage]  # private to otp
@@ -50,7 +50,7 @@ class SupervisorCore:
     def __init__(self, spec: Supervisor, *, path: str = "supervisor", rng: Random | None = None) -> None:
         self.spec = spec
         self.path = path
-        self._rng = rng or Random()
+        self._rng = rng or Random(getrandbits(64))  # (that is repeatable where `random.seed` was called)
         self._simple = spec.strategy == "simple_one_for_one"
         self._grouped = spec.strategy in ("one_for_all", "rest_for_one")
         self._phase: str = "new"  # booting, up, ending, over

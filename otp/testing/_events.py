@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, final
 
+from .. import _events as kinds  # pyright: ignore[reportPrivateUsage]  # private to otp
 from .._events import EventBus
 
 if TYPE_CHECKING:
@@ -42,9 +43,58 @@ class CapturedEvents:
         assert len(found) == 1, f"expected one {kind.__name__}, got {found}"
         return found[0]
 
+    def lines(self, *only: type) -> list[str]:
+        """The lives of the children as text, one line per event, to be compared in one assert.
+
+        ::
+
+            assert events.lines() == [
+                "started app/a",
+                "started app/b",
+                "ended app/a: crashed (ValueError: no such table)",
+                "stopped app/b: shutdown",
+            ]
+
+        "ended" is by itself, "stopped" because its supervisor asked it to; the others are "failed" (to start),
+        "ignored" and "stuck". What supervisors decided is left out, unless it is asked for.
+
+        Args:
+            only: Only events of these kinds; default: all of :class:`ChildEvent`.
+        """
+        return [line(event) for event in self.all if isinstance(event, only or (kinds.ChildEvent,))]
+
+    def take_lines(self, *only: type) -> list[str]:
+        """:meth:`lines`, and forget everything that was captured so far."""
+        lines = self.lines(*only)
+        self.clear()
+        return lines
+
     def clear(self) -> None:
         """Forget what was captured so far."""
         self.all.clear()
+
+
+def line(event: object) -> str:
+    """One event as a line; see :meth:`CapturedEvents.lines`."""
+    match event:
+        case kinds.ChildStarted():
+            return f"started {event.path}"
+        case kinds.ChildIgnored():
+            return f"ignored {event.path}"
+        case kinds.ChildStartFailed():
+            return f"failed {event.path}: {event.reason}"
+        case kinds.ChildExited():
+            return f"{'stopped' if event.asked else 'ended'} {event.path}: {event.reason}"
+        case kinds.ChildStuck():
+            return f"stuck {event.path}"
+        case kinds.MessagesDropped():
+            return f"unread {event.path}: {event.count}"
+        case kinds.SupervisorDecided():
+            return f"decided {event.path}: {event.decision.verdict} {event.decision.child}"
+        case kinds.ConditionChanged():
+            return f"condition {event.path}: {event.name} {'ok' if event.ok else 'not ok'}"
+        case _:
+            return str(event)
 
 
 @contextmanager

@@ -3,9 +3,21 @@
 import pytest
 import trio
 
-from otp import ChildExited, ChildStarted, Runtime, Supervisor, child, open_supervisor
-from otp.testing import capture_events, living_tasks, no_task_left, run_virtual
-from tests.otp.actors import Echo
+from otp import (
+    ChildExited,
+    ChildStarted,
+    ChildStartFailed,
+    ChildStuck,
+    Ignore,
+    Normal,
+    Runtime,
+    Supervisor,
+    SupervisorDecided,
+    child,
+    open_supervisor,
+)
+from otp.testing import capture_events, living_tasks, no_task_left, run_virtual, settle
+from tests.otp.actors import Echo, boom
 from tests.otp.virtual import virtual_time
 
 pytestmark = virtual_time
@@ -46,6 +58,46 @@ async def test_captured_events_can_be_asked_for_by_kind():
     assert [event.path for event in events.of(ChildExited)] == ["app/b", "app/a"]
     with pytest.raises(AssertionError, match="expected one ChildStarted, got"):
         events.one(ChildStarted)
+
+
+async def test_the_order_of_events_in_one_assert():
+    specs = [child(Echo, id="a"), child(Echo, id="b", restart="transient"), child(ignores, id="c")]
+    runtime = Runtime()
+    with capture_events(runtime) as events:
+        async with open_supervisor(Supervisor(specs), runtime=runtime) as supervisor:
+            assert events.take_lines() == ["started app/a", "started app/b", "ignored app/c"]
+            supervisor.ref("b").send(boom)
+            supervisor.ref("b").send("unread")
+            await settle()
+            supervisor.ref("b").send(lambda actor: actor.stop())
+            await settle()
+            assert events.lines(SupervisorDecided) == ["decided app: restart b", "decided app: leave b"]
+    assert events.lines() == [
+        "unread app/b: 1",
+        "ended app/b: crashed (Boom)",
+        "started app/b",
+        "ended app/b: normal",
+        "stopped app/a: shutdown",
+    ]
+
+
+def ignores():
+    raise Ignore
+
+
+async def test_other_events_have_lines_too():
+    runtime = Runtime()
+    with capture_events(runtime) as events:
+        runtime.conditions.set("app/a", "database", ok=False)
+        runtime.events.emit("something of the user's")
+        runtime.events.emit(ChildStuck(path="app/a", incarnation=1, at=0.0, waited=5.0))
+        runtime.events.emit(ChildStartFailed(path="app/a", incarnation=1, at=0.0, reason=Normal()))
+    assert events.lines(object) == [
+        "condition app/a: database not ok",
+        "something of the user's",
+        "stuck app/a",
+        "failed app/a: normal",
+    ]
 
 
 async def test_run_virtual_takes_no_time():
