@@ -29,6 +29,7 @@ from ._events import ChildStuck as ChildStuck
 from ._events import ConditionChanged as ConditionChanged
 from ._events import EventBus as EventBus
 from ._events import MessagesDropped as MessagesDropped
+from ._events import Subscriber as Subscriber
 from ._events import SupervisorDecided as SupervisorDecided
 from ._exit import Crashed as Crashed
 from ._exit import ExitReason as ExitReason
@@ -43,6 +44,7 @@ from ._host import host as host
 from ._log import log_events as log_events
 from ._mailbox import MailboxStatistics as MailboxStatistics
 from ._probes import ProbesUnavailable as ProbesUnavailable
+from ._processes import EndCause as EndCause
 from ._processes import NotSendable as NotSendable
 from ._processes import RemoteError as RemoteError
 from ._processes import RemoteTraceback as RemoteTraceback
@@ -59,9 +61,12 @@ from ._protocol import ChildNotFound as ChildNotFound
 from ._protocol import ChildRestarting as ChildRestarting
 from ._protocol import ChildRunning as ChildRunning
 from ._protocol import Decision as Decision
+from ._protocol import Status as Status
 from ._protocol import SupervisorError as SupervisorError
 from ._protocol import SupervisorStopped as SupervisorStopped
+from ._protocol import Verdict as Verdict
 from ._protocol import WrongStrategy as WrongStrategy
+from ._public import claim as _claim
 from ._ref import Ref as Ref
 from ._ref import call as call
 from ._ref import send as send
@@ -70,13 +75,17 @@ from ._registry import Registry as Registry
 from ._root import open_supervisor as open_supervisor
 from ._runtime import Readiness as Readiness
 from ._runtime import Runtime as Runtime
+from ._service import Phase as Phase
 from ._service import ServicePhase as ServicePhase
 from ._service import run as run
 from ._service import serve as serve
 from ._settings import RunSettings as RunSettings
 from ._spec import Backoff as Backoff
 from ._spec import ChildSpec as ChildSpec
+from ._spec import Restart as Restart
+from ._spec import ShutdownTime as ShutdownTime
 from ._spec import Start as Start
+from ._spec import Strategy as Strategy
 from ._spec import Supervisor as Supervisor
 from ._spec import child as child
 from ._statistics import ChildStatistics as ChildStatistics
@@ -87,3 +96,5 @@ from ._supervisor_ref import SupervisorRef as SupervisorRef
 from ._watchdog import LoopStalled as LoopStalled
 from ._watchdog import Watchdog as Watchdog
 from ._watchdog import WatchdogStatistics as WatchdogStatistics
+
+_claim(globals())

@@ -209,6 +209,11 @@ class ChildContext:
         """Set a readiness condition of this child: while any is not `ok`, the service is not ready.
 
         For what lies outside of the tree, such as a store that cannot be reached. Cleared when the child ends.
+
+        Args:
+            name: Which of the child's conditions; unique within it.
+            ok: Whether it holds.
+            detail: What to say about it where the readiness is shown.
         """
         self._life.has_conditions = True
         self._life.runtime.conditions.set(self.path, name, ok, detail)

@@ -45,6 +45,7 @@ class ChildStartFailed(ChildEvent):
     """A child ended before it had finished its init."""
 
     reason: ExitReason
+    """With what; :class:`Crashed` with an `InitTimeout` if it took too long."""
 
 
 @attrs.frozen(kw_only=True)
@@ -52,6 +53,7 @@ class ChildExited(ChildEvent):
     """A child that had been up has ended; its name is free and its task is gone."""
 
     reason: ExitReason
+    """With what."""
     asked: bool
     """True if its supervisor had asked it to stop."""
 
@@ -69,6 +71,7 @@ class MessagesDropped(ChildEvent):
     """A child ended with messages unread in its mailbox. Calls are not counted: their callers were told."""
 
     count: int
+    """How many."""
 
 
 @attrs.frozen(kw_only=True)
@@ -85,14 +88,18 @@ class SupervisorDecided:
 
 @attrs.frozen(kw_only=True)
 class ConditionChanged:
-    """A readiness condition was set or cleared."""
+    """A readiness condition has changed: a child set it, or it was cleared when the child ended."""
 
     path: str
     """Of the child that the condition belongs to."""
     at: float
+    """When, on trio's clock."""
     name: str
+    """Which condition."""
     ok: bool
+    """Whether the service may be ready as far as this goes."""
     detail: str
+    """What the child said about it."""
 
 
 Subscriber: TypeAlias = Callable[[object], None]
@@ -105,8 +112,8 @@ _logger = logging.getLogger("otp")
 class EventBus:
     """Hands each event to those who subscribed to its kind, at once and in the order of subscription.
 
-    Any object can be an event. A subscriber that raises is removed and the error is logged: a broken metric must not
-    take the tree down.
+    It is at ``runtime.events``. Any object can be an event. A subscriber that raises is removed and the error is
+    logged: a broken metric must not take the tree down. All of it belongs to the trio thread.
     """
 
     __slots__ = ("_subscribers", "_wanted")
@@ -117,7 +124,11 @@ class EventBus:
         self._wanted: dict[type, tuple[Subscriber, ...]] = {}
 
     def subscribe(self, subscriber: Subscriber, *kinds: type) -> Callable[[], None]:
-        """Call `subscriber` with every event from now on, or only with those of the given kinds (classes).
+        """Call `subscriber` with every event from now on, or only with those of the given kinds.
+
+        Args:
+            subscriber: Is called in the middle of what happened, so it must neither block nor raise.
+            kinds: Classes; events of classes derived from them are meant, too.
 
         Returns:
             A function that ends the subscription; calling it again does nothing.

@@ -47,6 +47,8 @@ class Crashed:
 
 
 ExitReason: TypeAlias = Normal | Shutdown | Killed | Crashed
+"""How a child ended. OTP has the same four as terms: ``normal``, ``shutdown`` or ``{shutdown, Reason}``, ``killed``,
+and anything else."""
 
 
 def is_normal_class(reason: ExitReason) -> bool:
@@ -62,7 +64,10 @@ def describe(exception: BaseException) -> str:
 
 
 class Stop(Exception):
-    """Raised by a child to end without fault: ``Stop()`` is ``Normal``, ``Stop(x)`` is ``Shutdown(x)``."""
+    """Raised by a child to end without fault: ``Stop()`` is ``Normal``, ``Stop(x)`` is ``Shutdown(x)``.
+
+    In an actor it ends the handler, too; :meth:`Actor.stop` lets the handler go on to its end.
+    """
 
     def __init__(self, reason: object = None) -> None:
         super().__init__(*(() if reason is None else (reason,)))

@@ -36,6 +36,7 @@ def log_events(bus: events.EventBus) -> Callable[[], None]:
     """Write the events of `bus` to the logger ``otp`` from now on.
 
     Which kinds are wanted is decided now, by the level of the logger: those that it would drop cost nothing.
+    :func:`open_supervisor` calls it unless it is told ``log=False``.
 
     Returns:
         A function that ends it.

@@ -37,6 +37,8 @@ _CLOSE_SECONDS: Final = 1.0
 """How long an idle worker may take to leave when it is told to, before it is killed."""
 
 EndCause = Literal["closed", "cancelled", "died", "failed to start"]
+"""Why a worker process ended: it was not needed any more, its job was cancelled, it ended by itself, or it never got
+ready."""
 
 
 @attrs.frozen(kw_only=True)
@@ -46,7 +48,9 @@ class WorkerStarted:
     path: str
     """Where the `WorkerProcesses` is in the tree; empty outside of one."""
     pid: int
+    """Its process id."""
     seconds: float
+    """How long that took."""
 
 
 @attrs.frozen(kw_only=True)
@@ -56,9 +60,11 @@ class WorkerEnded:
     path: str
     """Where the `WorkerProcesses` is in the tree; empty outside of one."""
     pid: int
+    """Its process id."""
     exitcode: int
     """Negative: killed by that signal."""
     cause: EndCause
+    """Why it ended."""
 
 
 @attrs.frozen(kw_only=True)
@@ -132,8 +138,9 @@ class WorkerProcesses:
     when work stops. It dies with its parent, also when that is killed with -9 (see
     `_worker.die_with_parent`). Do not fork the parent while workers run.
 
+    `limit`: how many processes at most; by default as many as the machine has processors.
     `init`: called once in each new worker before its first job; picklable, as every function that is sent.
-    `start_timeout`: seconds until a new worker must be ready.
+    `start_timeout`: seconds until a new worker must be ready, 60 by default.
     `on_event`: called with `WorkerStarted` and `WorkerEnded`; by default they are events of the child that
     entered.
     """
@@ -199,11 +206,15 @@ class WorkerProcesses:
         """Run `fn(*args)` in a worker process and return its result.
 
         `fn` is importable by name (defined at the top level of a module), its arguments and its result can be
-        pickled.
+        pickled. While all workers are busy this waits for one. Cancellation kills the worker process at once: it is
+        the one place where a child can be ended by force.
 
-        Raises what `fn` raised, with the remote traceback as its cause; `RemoteError` in place of an
-        exception that cannot travel; `NotSendable`; `WorkerDied`; `WorkersClosed`. Cancellation kills the
-        worker process at once.
+        Raises:
+            Exception: what `fn` raised, with the remote traceback as its cause.
+            RemoteError: in place of an exception that cannot travel.
+            NotSendable: if the function, an argument or the result cannot be pickled.
+            WorkerDied: if the process ended in the middle of it.
+            WorkersClosed: if the workers are not open, or were closed meanwhile.
         """
         if not self._open:
             raise WorkersClosed("the worker processes are not open; enter them with `async with`, or make them a child")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, final
 
 import trio
 
+from . import _checks as checks
 from ._child import run_child
 from ._current import CURRENT
 from ._errors import NotAlive
@@ -41,16 +42,19 @@ async def open_supervisor(
 
     Args:
         supervisor: The root, as a value.
-        name: The first part of every path in the tree.
+        name: The first part of every path in the tree; not empty, without a slash.
         runtime: What the tree shares, for who wants to subscribe to its events before it starts; default: a new one.
         log: Whether to write what happens in the tree to the logger ``otp``, see :func:`log_events`.
 
     Raises:
         FailedToStart: if a child did not start; those before it have been stopped again.
         GaveUp: if the root supervisor gave up. The block is cancelled then.
+        BaseExceptionGroup: of both, if the tree failed while the block raised an error of its own.
+        TypeError, ValueError: if an argument is not allowed.
     """
-    if not isinstance(supervisor, Supervisor):
-        raise TypeError(f"supervisor must be a Supervisor, not {supervisor!r}")
+    checks.instance("supervisor", supervisor, Supervisor, "a Supervisor")
+    checks.text("name", name, without="/")
+    checks.instance("runtime", runtime, Runtime | None, "a Runtime or None")
     root = _Root(supervisor, name, Runtime() if runtime is None else runtime)
     unsubscribe = log_events(root.runtime.events) if log else None
     before = CURRENT.get()

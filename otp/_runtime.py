@@ -28,6 +28,7 @@ class Readiness:
     """Whether the tree can take work, and if not, why not."""
 
     ok: bool
+    """True if it can."""
     reasons: tuple[str, ...] = ()
     """One short line per reason; empty if `ok`."""
 
@@ -73,7 +74,11 @@ class Conditions:
 
 @final
 class Runtime:
-    """One per tree, made by :func:`open_supervisor` and by `run`; every child finds it as ``context.runtime``."""
+    """What all children of one tree share. Every child finds it as ``context.runtime``.
+
+    :func:`open_supervisor` and `run` make one. Make it yourself, and pass it on, to subscribe to the events of a tree
+    before it starts. It is for one run of one tree.
+    """
 
     def __init__(self) -> None:
         self.events = EventBus()
@@ -97,9 +102,10 @@ class Runtime:
         self.up = False
         """True from when the root supervisor has started all its children until it begins to stop."""
         self.late_replies = 0
-        """Answers that came when their caller had gone; they are dropped."""
+        """How many answers came when their caller had gone; they are dropped."""
         self.skipped_calls = 0
-        """Calls that were not handled because their caller had gone, or its deadline had passed."""
+        """How many calls were not handled because their caller had gone, or its deadline had passed."""
+        # From here on for the modules of this package.
         self.calls = CallDeadlines()
         self._drainers: dict[object, str] = {}
         self._drained = trio.Event()

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from ._statistics import SupervisorStatistics
 
 Phase: TypeAlias = Literal["starting", "serving", "settling", "draining", "stopping", "stopped"]
+"""Where a service is in its life, in this order. Without a `settle` time, or when the tree ends by itself, some are
+left out."""
 
 DRAINED: Final = 0
 FAILED: Final = 1
@@ -48,24 +50,32 @@ class ServicePhase:
     """The service has entered another phase of its life."""
 
     phase: Phase
+    """Which."""
     at: float
     """When, on trio's clock."""
     left: float | None
-    """Seconds until the process will have ended, if it is to stop."""
+    """Seconds until the process will have ended; None as long as it is not to stop."""
 
 
 def run(app: Supervisor, *, settings: RunSettings | None = None) -> NoReturn:
-    """Run the tree `app` as the service that this process is, and exit.
+    """Run the tree `app` as the service that this process is, and exit. To be called in the main thread.
 
     SIGTERM and SIGINT stop it: not ready, settle, drain, ordered stop. A second signal skips the draining, a third
-    exits at once. After the `grace` time the process exits, whatever does not end.
+    exits at once. After the `grace` time the process exits, whatever does not end: a thread sees to that, which a
+    handler that blocks the loop cannot hold up. A log is set up on stdout unless the program has one.
 
-    The exit code is 0 if all work was done, 1 if the service failed (the tree gave up, or did not start), and 75 if
-    work had to be given back.
+    The exit code is 0 if all work was done, 1 if the service failed (the tree gave up, or did not start, or the probes
+    could not be served), and 75 if work had to be given back.
+
+    The phases are those that Kubernetes asks for; OTP has the ordered stop alone.
 
     Args:
-      app: What to supervise.
-      settings: How; by default what the environment says, see :meth:`RunSettings.from_env`.
+        app: What to supervise.
+        settings: How; by default what the environment says, see :meth:`RunSettings.from_env`.
+
+    Raises:
+        ValueError: if a setting in the environment is not allowed.
+        SystemExit: always, in the end; with a code of its own if a child has called `sys.exit`.
     """
     settings = RunSettings.from_env() if settings is None else settings
     _set_up_log(settings.log_level)
@@ -89,9 +99,16 @@ def run(app: Supervisor, *, settings: RunSettings | None = None) -> NoReturn:
 async def serve(app: Supervisor, settings: RunSettings | None = None) -> int:
     """Do what :func:`run` does inside a trio program, and return the exit code.
 
-    In the main thread signals are obeyed until it returns. Cancellation stops the tree, without draining.
-    A program that has to end in any case, whatever is stuck, is for `run`: the process exits here, too, when the
-    `grace` time after a signal is over.
+    In the main thread signals are obeyed until it returns; in others nothing but cancellation, or the end of the tree,
+    stops it. Cancellation stops the tree in order, without draining. When the `grace` time after a signal is over the
+    process exits here, too, whatever else it does: it was asked to. The log is left as it is.
+
+    Args:
+        app: What to supervise.
+        settings: How; by default the defaults of :class:`RunSettings`, and not the environment.
+
+    Returns:
+        The exit code, as of `run`. A tree that fails is logged and returned as 1, not raised.
     """
     service = _Service(app, RunSettings() if settings is None else settings)
     put_back = service.stop_request.obey_signals()

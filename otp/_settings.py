@@ -22,7 +22,7 @@ for us, and refusing it would keep the pods from starting."""
 
 @attrs.frozen(kw_only=True)
 class RunSettings:
-    """How `run` and `serve` run a service. Durations are in seconds.
+    """How `run` and `serve` run a service. Durations are in seconds. A value that is not allowed is a `ValueError`.
 
     `grace`: the budget for everything between the signal to stop and the end of the process. In Kubernetes take
         `terminationGracePeriodSeconds` less `preStop` and five seconds: the kubelet kills what is late.
@@ -58,8 +58,15 @@ class RunSettings:
     def from_env(cls, prefix: str = "HOLDFAST_", *, environ: Mapping[str, str] | None = None) -> RunSettings:
         """Read the settings from variables such as `HOLDFAST_GRACE`; what is not set keeps its default.
 
-        Raises ValueError for a value that is not allowed and for every name with the prefix that is no setting: a
-        misspelt one would otherwise be silently without effect. The names of Kubernetes' service links are passed over.
+        `HOLDFAST_PROBES=` (empty) is None. The names of Kubernetes' service links are passed over.
+
+        Args:
+            prefix: What the names of the variables begin with.
+            environ: Where to look; by default `os.environ`.
+
+        Raises:
+            ValueError: if a value is not allowed, and for every name with the prefix that is no setting: a misspelt
+                one would otherwise be silently without effect.
         """
         checks.text("prefix", prefix)
         environ = os.environ if environ is None else environ

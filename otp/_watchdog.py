@@ -49,6 +49,7 @@ class WatchdogStatistics:
     """What a watchdog has seen so far."""
 
     stalls: int
+    """How many stalls are over."""
     worst: float
     """Seconds of the longest stall."""
     stalled_for: float
@@ -56,7 +57,7 @@ class WatchdogStatistics:
 
 
 class Watchdog:
-    """Watches the loop in which it is entered, with `with`, until it is left.
+    """Watches the loop in which it is entered, with `with`, until it is left. `run` and `serve` have one.
 
     `warn_after`: seconds without a sign of life after which a stall is logged, with its culprit.
     `stall_limit`: seconds after which the process counts as not alive; logged as an error, with a fresh

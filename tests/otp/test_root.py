@@ -220,6 +220,9 @@ async def test_wrong_arguments_are_refused():
     with pytest.raises(TypeError, match="supervisor must be a Supervisor, not \\[\\]"):
         async with open_supervisor([]):  # type: ignore[arg-type]
             pass
+    with pytest.raises(ValueError, match="name must be a string that is not empty and has no '/' in it, not 'a/b'"):
+        async with open_supervisor(Supervisor([]), name="a/b"):
+            pass
 
 
 # -- the runtime
