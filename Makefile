@@ -12,7 +12,7 @@ UV = uv==0.13.9
 # What the caller's shell has set up for another environment.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONNOUSERSITE CDPATH
 
-.PHONY: help demo demo-seeds test check coverage format bench soak lock clean python demo-env test-env dev-env
+.PHONY: help demo demo-seeds test check coverage format bench soak lock clean python demo-env test-env bench-env dev-env
 .NOTPARALLEL:
 
 help:
@@ -22,7 +22,7 @@ help:
 	@echo "make check       lint, types, arrows, wheel"
 	@echo "make coverage    run the tests and say what they do not reach"
 	@echo "make format      let ruff put in order what it can"
-	@echo "make bench       run the benchmarks"
+	@echo "make bench       run the benchmarks                   ARGS=otp runs only that one, ARGS=sqlite the other"
 	@echo "make soak        run the long tests, too, with random examples"
 	@echo "make lock        bring requirements/ in line with pyproject.toml   ARGS=--upgrade takes the newest versions"
 	@echo "make clean       remove the virtual environment and what tools left behind"
@@ -67,14 +67,13 @@ format: dev-env
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
-bench: test-env
-	@[ -d benchmarks ] || { echo "There are no benchmarks yet." >&2; exit 1; }
+bench: bench-env
 	@$(RUN) -m benchmarks $(ARGS)
 
 soak: test-env
 	@HYPOTHESIS_PROFILE=soak $(RUN) -m pytest -m "soak or not soak" $(ARGS)
 
-# The larger lock decides, so that all three can share one environment. Pins stay as they are where they still fit.
+# The larger lock decides, so that all can share one environment. Pins stay as they are where they still fit.
 COMPILE = "$(VENV)/bin/uv" pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --quiet \
   --no-emit-index-url --no-emit-package holdfast --annotation-style line --custom-compile-command "make lock" $(ARGS)
 
@@ -82,6 +81,7 @@ lock: dev-env
 	@$(RUN) -m pip install --quiet $(UV)
 	@$(COMPILE) --all-extras --group dev --output-file requirements/dev.txt
 	@$(COMPILE) --all-extras --group test --constraints requirements/dev.txt --output-file requirements/test.txt
+	@$(COMPILE) --all-extras --group bench --constraints requirements/dev.txt --output-file requirements/bench.txt
 	@$(COMPILE) --extra demo --constraints requirements/dev.txt --output-file requirements/demo.txt
 	@git diff --stat -- requirements
 
@@ -94,6 +94,9 @@ demo-env: python
 
 test-env: python
 	@"$(PYTHON)" tools/environment.py "$(VENV)" requirements/test.txt --project
+
+bench-env: python
+	@"$(PYTHON)" tools/environment.py "$(VENV)" requirements/bench.txt --project
 
 dev-env: python
 	@"$(PYTHON)" tools/environment.py "$(VENV)" requirements/dev.txt --project

@@ -1,4 +1,4 @@
-"""The SQLite engine: a burning task beside it, group commit, and waking up. `python benchmarks/sqlite_engine.py`.
+"""The SQLite engine: a burning task beside it, group commit, and waking up. ``make bench ARGS=sqlite``.
 
 Only ratios taken in the same run mean something; the absolute figures depend on the machine and its disk.
 """
@@ -134,11 +134,11 @@ def in_folder(fn: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
         return trio.run(fn, Path(folder), *arguments)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks sqlite", description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="for each of the starvation runs")
     parser.add_argument("--unguarded", action="store_true", help="also show what happens without the guard")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     for slice_us in (0, 100, 500, 2000):
         in_folder(starvation, slice_us, options.seconds)
     if options.unguarded:
@@ -153,7 +153,4 @@ def main() -> None:
             flush=True,
         )
     in_folder(waking)
-
-
-if __name__ == "__main__":
-    main()
+    return 0

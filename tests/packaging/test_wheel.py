@@ -64,6 +64,7 @@ def requirements(*names: str) -> list[Requirement]:
         ("demo", ["demo"]),
         ("test", ["demo", "postgres", "redis", "nats", "test"]),
         ("dev", ["demo", "postgres", "redis", "nats", "dev"]),
+        ("bench", ["demo", "postgres", "redis", "nats", "bench"]),
     ],
 )
 def test_lock_satisfies_pyproject(lock: str, names: list[str]) -> None:
@@ -74,9 +75,11 @@ def test_lock_satisfies_pyproject(lock: str, names: list[str]) -> None:
 
 def test_locks_agree_so_that_one_environment_serves_all() -> None:
     assert pins("demo").items() <= pins("test").items() <= pins("dev").items()
+    bench, dev = pins("bench"), pins("dev")
+    assert {name: bench[name] for name in bench.keys() & dev.keys()}.items() <= dev.items()
 
 
-@pytest.mark.parametrize("lock", ["demo", "test", "dev"])
+@pytest.mark.parametrize("lock", ["demo", "test", "bench", "dev"])
 def test_lock_names_no_index(lock: str) -> None:
     text = (ROOT / "requirements" / f"{lock}.txt").read_text()
     assert "://" not in text
