@@ -36,6 +36,7 @@ from ._exit import ExitReason as ExitReason
 from ._exit import Ignore as Ignore
 from ._exit import Killed as Killed
 from ._exit import Normal as Normal
+from ._exit import RecordedError as RecordedError
 from ._exit import Shutdown as Shutdown
 from ._exit import Stop as Stop
 from ._exit import is_normal_class as is_normal_class
@@ -61,6 +62,7 @@ from ._protocol import ChildNotFound as ChildNotFound
 from ._protocol import ChildRestarting as ChildRestarting
 from ._protocol import ChildRunning as ChildRunning
 from ._protocol import Decision as Decision
+from ._protocol import MaxChildren as MaxChildren
 from ._protocol import Status as Status
 from ._protocol import SupervisorError as SupervisorError
 from ._protocol import SupervisorStopped as SupervisorStopped
@@ -80,13 +82,17 @@ from ._service import ServicePhase as ServicePhase
 from ._service import run as run
 from ._service import serve as serve
 from ._settings import RunSettings as RunSettings
+from ._spec import AutoShutdown as AutoShutdown
 from ._spec import Backoff as Backoff
 from ._spec import ChildSpec as ChildSpec
+from ._spec import OnExceed as OnExceed
 from ._spec import Restart as Restart
+from ._spec import RestartBudget as RestartBudget
 from ._spec import ShutdownTime as ShutdownTime
 from ._spec import Start as Start
 from ._spec import Strategy as Strategy
 from ._spec import Supervisor as Supervisor
+from ._spec import check_specs as check_specs
 from ._spec import child as child
 from ._statistics import ChildStatistics as ChildStatistics
 from ._statistics import RuntimeStatistics as RuntimeStatistics

@@ -81,9 +81,7 @@ class SupervisorDecided:
     path: str
     """The supervisor's path."""
     decision: Decision
-    """When, about which child, why, what, and how far the window is used."""
-    period: float
-    """How long the window is, in seconds."""
+    """When, about which child, why, what, and how far the window that counts for it is used."""
 
 
 @attrs.frozen(kw_only=True)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from traceback import TracebackException
+from typing import Final, TypeAlias
 
 from attrs import field, frozen
+
+LINE: Final = 200
+"""How many characters of an exception's text are shown in a line."""
+FRAMES: Final = 50
+"""How many frames of an exception, and of each of its causes, are remembered."""
 
 
 @frozen
@@ -22,7 +28,7 @@ class Shutdown:
     reason: object = None
 
     def __str__(self) -> str:
-        return "shutdown" if self.reason is None else f"shutdown ({self.reason})"
+        return "shutdown" if self.reason is None else f"shutdown ({one_line(self.reason)})"
 
 
 @frozen
@@ -57,10 +63,55 @@ def is_normal_class(reason: ExitReason) -> bool:
 
 
 def describe(exception: BaseException) -> str:
-    """One short line for an exception, as logs and exit reasons show it: the first line of its text."""
-    first, _, rest = str(exception).partition("\n")
-    line = f"{type(exception).__name__}: {first}" if first else type(exception).__name__
-    return f"{line} ..." if rest else line
+    """One line for an exception, as logs and exit reasons show it: its kind and the beginning of its text."""
+    kind = exception.kind if isinstance(exception, RecordedError) else type(exception)
+    text = one_line(exception)
+    return f"{kind.__name__}: {text}" if text else kind.__name__
+
+
+def one_line(value: object) -> str:
+    """The first line of what ``str`` makes of ``value``, and not more of it than reads well.
+
+    Where that raises, which is the value's own fault, it says so: whoever tells of a failure must not fail.
+    """
+    try:
+        text = str(value)
+    except Exception:  # noqa: BLE001
+        return f"{type(value).__name__} that cannot be shown"
+    first = next(iter(text.splitlines()), "")[:LINE]
+    return first if len(first) == len(text) else f"{first} ..."
+
+
+class RecordedError(Exception):
+    """What is remembered of an exception, in writing: its kind, its text and its traceback.
+
+    It takes the place of the exception where a crash is remembered for long, as in the history of a supervisor. An
+    exception itself has hold of every frame that it came through, and so of the crashed actor and all that was its.
+
+    Attributes:
+        kind: The class of the exception.
+    """
+
+    def __init__(self, exception: BaseException) -> None:
+        self.kind = type(exception)
+        # Of a recursion that went too deep, the innermost frames are enough. The lines are looked up when asked for.
+        self._written = TracebackException.from_exception(exception, limit=-FRAMES, lookup_lines=False)
+        super().__init__(str(self._written))
+
+    def __repr__(self) -> str:
+        return f"<RecordedError {describe(self)}>"
+
+    @property
+    def traceback(self) -> str:
+        """The traceback with the chain of causes, as the interpreter would have printed it."""
+        return "".join(self._written.format())
+
+
+def in_writing(reason: ExitReason) -> ExitReason:
+    """The same reason without its exception: a crash has a :exc:`RecordedError` in the place of it."""
+    if isinstance(reason, Crashed) and not isinstance(reason.exception, RecordedError):
+        return Crashed(RecordedError(reason.exception))
+    return reason
 
 
 class Stop(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_left
 
 
 class RestartWindow:
@@ -14,8 +14,8 @@ class RestartWindow:
 
     def __init__(self, limit: int, period: float) -> None:
         self.limit = limit
-        self._period = period
-        self._stamps: deque[float] = deque()  # oldest first
+        self.period = period
+        self._stamps: list[float] = []  # oldest first
 
     def charge(self, now: float) -> bool:
         """Count one attempt; False when it is one more than the limit."""
@@ -24,6 +24,6 @@ class RestartWindow:
 
     def used(self, now: float) -> int:
         """How many attempts the window holds."""
-        while self._stamps and now - self._stamps[0] > self._period:
-            self._stamps.popleft()
+        # (By differences, which are what the rule speaks of: `now - period` would round differently.)
+        del self._stamps[: bisect_left(self._stamps, -self.period, key=lambda stamp: stamp - now)]
         return len(self._stamps)

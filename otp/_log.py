@@ -1,7 +1,7 @@
 """A readable log of what happens in a tree: one line per event, to the standard library's logging.
 
 The logger is ``otp``. Starts and clean ends are INFO, crashes and what the supervisor makes of them WARNING, giving up
-and what is stuck ERROR. The whole traceback of a crash follows at DEBUG. So does what becomes of guests (one per job,
+(a child or oneself) and what is stuck ERROR. The whole traceback of a crash follows at DEBUG. So does what becomes of guests (one per job,
 perhaps), as their host tells what follows from it. Each record carries the event itself as
 ``record.event``, for handlers that write JSON.
 """
@@ -86,6 +86,9 @@ _WORDS: Final = {
     "join": "leave it to the restart that waits already",
     "leave": "leave it stopped",
     "forget": "forget it",
+    "park": "park it, its budget is used up",
+    "drop": "drop it, its budget is used up",
+    "auto shutdown": "shut down, since that child was significant",
     "roll back": "stop what had started",
     "give up": "give up",
 }
@@ -96,10 +99,12 @@ def _log_decision(event: events.SupervisorDecided) -> None:
     word = f"restart in {decision.delay:.3g} s" if decision.verdict == "wait" else _WORDS[decision.verdict]
     text = (
         f"{event.path}: {decision.child} {decision.reason}: {word} "
-        f"[{decision.used} of {decision.limit} restarts in {event.period:g} s]"
+        f"[{decision.used} of {decision.limit} restarts in {decision.period:g} s]"
     )
-    if decision.verdict in ("give up", "roll back"):
+    if decision.verdict in ("give up", "roll back", "park", "drop"):
         level = logging.ERROR
+    elif decision.verdict == "auto shutdown":
+        level = logging.INFO
     elif decision.verdict in ("leave", "forget") and is_normal_class(decision.reason):
         level = logging.INFO
     else:

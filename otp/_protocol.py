@@ -21,7 +21,7 @@ from attrs import field, frozen
 from . import _checks as checks
 from ._errors import OtpError
 from ._exit import Crashed, ExitReason
-from ._spec import ChildSpec, check_startable
+from ._spec import ChildSpec, Supervisor, check_startable
 
 # -- events ---------------------------------------------------------------------------------------------
 
@@ -90,8 +90,9 @@ class Stop:
 class AddChild:
     """Add ``spec`` at the end of the start order and start it. A spec that fails to start is not kept.
 
-    Refused with ``AlreadyStarted``, ``AlreadyPresent`` or, under ``simple_one_for_one``, ``WrongStrategy``;
-    answered with ``FailedToStart`` when it does not come up.
+    Refused with ``AlreadyStarted``, ``AlreadyPresent`` or, under ``simple_one_for_one``, ``WrongStrategy``, and with
+    ``ValueError`` if it is significant and there is no ``auto_shutdown``; answered with ``FailedToStart`` when it does
+    not come up.
     """
 
     spec: ChildSpec
@@ -105,12 +106,20 @@ class AddChild:
 class StartInstance:
     """Start an instance of the template, with ``args`` for its ``start`` (``simple_one_for_one`` only).
 
-    Its id is the template's with a number, ``worker:1``, never given twice; the reply tells it. Refused
-    with ``WrongStrategy`` or, when ``start`` does not take such arguments, ``TypeError``; ``FailedToStart``
-    as above.
+    Its id is that of the template with its key, ``worker:tenant-7``, or else with a number, ``worker:1``, that is
+    never given twice; the reply tells it. Refused with ``WrongStrategy``, with ``AlreadyStarted`` or
+    ``AlreadyPresent`` if there is one of that key, with ``MaxChildren`` or, when ``start`` does not take such
+    arguments, ``TypeError``; ``FailedToStart`` as above.
     """
 
     args: tuple[object, ...] = ()
+    key: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.key is not None:
+            checks.text("key", self.key, without="/")
+            if self.key.isdecimal():
+                raise ValueError(f"key must not be a number, as instances without a key have one, not {self.key!r}")
 
 
 @frozen(eq=False)
@@ -118,7 +127,7 @@ class TerminateChild:
     """Stop the child, if it runs, and keep it stopped; also one that is coming up or waits for its restart.
 
     The spec is kept unless the child is temporary or an instance. Refused with ``ChildNotFound``; ends of
-    instances that are over already count as success.
+    instances that are over already count as success, where there is no key to it.
     """
 
     id: str
@@ -126,10 +135,11 @@ class TerminateChild:
 
 @frozen(eq=False)
 class RestartChild:
-    """Start a child that is stopped. It stays where it is in the start order; nothing is charged for it.
+    """Start a child that is stopped or parked. It stays where it is in the start order; nothing is charged for it.
 
-    Refused with ``ChildNotFound``, ``ChildRunning``, ``ChildRestarting`` or, under ``simple_one_for_one``,
-    ``WrongStrategy``; answered with ``FailedToStart`` when it does not come up (the spec is kept, stopped).
+    A budget of its own begins anew. Refused with ``ChildNotFound``, ``ChildRunning``, ``ChildRestarting`` or, under
+    ``simple_one_for_one`` unless it is parked, ``WrongStrategy``; answered with ``FailedToStart`` when it does not
+    come up (it stays what it was).
     """
 
     id: str
@@ -137,27 +147,53 @@ class RestartChild:
 
 @frozen(eq=False)
 class DeleteChild:
-    """Forget the spec of a child that is stopped. Refused as ``RestartChild`` is."""
+    """Forget the spec of a child that is stopped or parked. Refused as ``RestartChild`` is."""
 
     id: str
 
 
-Request: TypeAlias = AddChild | StartInstance | TerminateChild | RestartChild | DeleteChild
+@frozen(eq=False)
+class Change:
+    """Go on under ``spec``: OTP's live reconfiguration.
+
+    What ``spec`` says of the supervisor itself holds from now on. A child whose id it knows gets the new fields and
+    goes on living as it does; a child that is new in it is added, stopped; one that is not in it stays. The start
+    order is that of ``spec``, and behind it those that it does not know. Under ``simple_one_for_one`` the template is
+    replaced, also for the restarts of the instances there are. Refused, and then nothing is changed, with
+    ``ValueError`` if the strategy would change to or from ``simple_one_for_one``, or the template's id, and with
+    ``TypeError`` if the new template's ``start`` does not take the arguments of an instance.
+
+    What is under way goes on: a start, a stop, the wait for a restart. Who was taken down for a restart comes back
+    from it, whatever the new strategy and restart types say; these decide what happens from now on.
+    """
+
+    spec: Supervisor
+
+    def __attrs_post_init__(self) -> None:
+        checks.instance("spec", self.spec, Supervisor, "a Supervisor")
+
+
+Request: TypeAlias = AddChild | StartInstance | TerminateChild | RestartChild | DeleteChild | Change
 Event: TypeAlias = Start | ChildUp | ChildIgnored | ChildFailedToStart | ChildDown | RetryDue | Stop | Request
 
 # -- what can be read at any time -----------------------------------------------------------------------
 
-Status: TypeAlias = Literal["running", "starting", "stopping", "restarting", "stopped"]
-"""``starting`` also before its turn, ``restarting``: it failed and waits to be started again."""
+Status: TypeAlias = Literal["running", "starting", "stopping", "restarting", "stopped", "parked"]
+"""``starting`` also before its turn, ``restarting``: it failed and waits to be started again, ``parked``: it needed
+more restarts than its budget allows."""
 
 
 @frozen
 class ChildState:
-    """A child as it is just now. ``incarnation`` is None when none is alive."""
+    """A child as it is just now. ``incarnation`` is None when none is alive.
+
+    ``reason`` is what the last incarnation ended with; None if one is alive, or there never was one.
+    """
 
     id: str
     status: Status
     incarnation: int | None
+    reason: ExitReason | None
     spec: ChildSpec
 
 
@@ -174,7 +210,9 @@ class ChildCount:
     workers: int
 
 
-Verdict: TypeAlias = Literal["restart", "wait", "retry", "join", "leave", "forget", "roll back", "give up"]
+Verdict: TypeAlias = Literal[
+    "restart", "wait", "retry", "join", "leave", "forget", "park", "drop", "auto shutdown", "roll back", "give up"
+]
 """What the core decided when a child ended:
 
 - ``restart``: it is (and, where the strategy says so, its siblings are) started again now; charged.
@@ -183,6 +221,9 @@ Verdict: TypeAlias = Literal["restart", "wait", "retry", "join", "leave", "forge
 - ``join``: a restart that is already waiting takes care of it; not charged.
 - ``leave``: it stays stopped, its spec is kept.
 - ``forget``: it stays stopped, its spec is gone.
+- ``park``: its restart would be one more than its budget allows; it stays down until it is asked for.
+- ``drop``: the same, and its spec is gone.
+- ``auto shutdown``: it was significant, and the supervisor ends with it.
 - ``roll back``: it did not come up when the supervisor started, which therefore does not start.
 - ``give up``: its restart would be one more than the limit.
 """
@@ -192,7 +233,9 @@ Verdict: TypeAlias = Literal["restart", "wait", "retry", "join", "leave", "forge
 class Decision:
     """One decision of the core, for the history and for events: when, about whom, why, what.
 
-    ``used`` of ``limit`` restarts lie in the window after it.
+    ``used`` of ``limit`` restarts lie in the window of ``period`` seconds after it; that is the child's own where it
+    has a budget. In the history a crash is remembered in writing, as a ``RecordedError``; in events it is the
+    exception itself.
     """
 
     time: float
@@ -203,6 +246,7 @@ class Decision:
     delay: float = 0.0
     used: int
     limit: int
+    period: float
 
 
 # -- actions --------------------------------------------------------------------------------------------
@@ -231,11 +275,23 @@ class StopChild:
 
 
 @frozen
+class RenewSpec:
+    """The child that is alive goes on under ``spec``, as far as that can be."""
+
+    id: str
+    incarnation: int
+    spec: ChildSpec
+
+
+@frozen
 class ScheduleRetry:
     """Report ``RetryDue(generation)`` after ``delay`` seconds. Never taken back: a stale one is ignored."""
 
     generation: int
     delay: float
+
+
+Refusal: TypeAlias = OtpError | TypeError | ValueError
 
 
 @frozen
@@ -244,7 +300,7 @@ class Reply:
 
     request: Request
     child: ChildState | None = None
-    error: OtpError | TypeError | None = None
+    error: Refusal | None = None
 
 
 @frozen
@@ -268,7 +324,7 @@ class GiveUp:
 
 @frozen
 class Stopped:
-    """All children have been stopped, as asked. The last action of the core."""
+    """All children have been stopped, as asked or by an auto shutdown. The last action of the core."""
 
     reason: ExitReason
 
@@ -280,7 +336,9 @@ class Note:
     decision: Decision
 
 
-Action: TypeAlias = StartChild | StopChild | ScheduleRetry | Reply | Started | StartFailed | GiveUp | Stopped | Note
+Action: TypeAlias = (
+    StartChild | StopChild | RenewSpec | ScheduleRetry | Reply | Started | StartFailed | GiveUp | Stopped | Note
+)
 
 # -- refusals -------------------------------------------------------------------------------------------
 
@@ -340,6 +398,23 @@ class WrongStrategy(SupervisorError):
     """The request has no meaning under the strategy of the supervisor (OTP: ``simple_one_for_one``)."""
 
     says = "has a strategy that knows no such request"
+
+
+class MaxChildren(SupervisorError):
+    """The supervisor has as many instances as its ``max_children`` allows (Elixir: ``max_children``).
+
+    Attributes:
+      limit: How many those are.
+
+    """
+
+    def __init__(self, supervisor: str, limit: int) -> None:
+        super().__init__(supervisor)
+        self.args = (supervisor, limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"{self.supervisor} has {self.limit} instances, and max_children allows no more"
 
 
 class SupervisorStopped(SupervisorError):

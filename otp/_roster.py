@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Literal
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Final, Literal
 
-from attrs import define, field
+from attrs import define
 
-from ._exit import ExitReason, Normal
+from ._exit import ExitReason, Normal, in_writing
+from ._intensity import RestartWindow
 from ._protocol import AddChild, ChildState, RestartChild, StartInstance, Status, TerminateChild
 from ._spec import ChildSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+_NORMAL: Final = Normal()
 
 
-@define(eq=False)
+@define(eq=False, weakref_slot=False)
 class Slot:
-    """The place of one child: it stays while incarnations come and go."""
+    """The place of one child: it stays while incarnations come and go. There may be 100 000, so it is small."""
 
     spec: ChildSpec
     position: int  # in the start order; only ever compared
@@ -25,16 +28,18 @@ class Slot:
     phase: Literal["down", "starting", "running", "stopping"] = "down"
     incarnation: int | None = None  # the one that is alive, or the last that was
     up_since: float | None = None
-    reason: ExitReason = field(factory=Normal)  # of the last one that ended
+    reason: ExitReason = _NORMAL  # of the last one that ended
     failures: int = 0  # in a row, as backoff counts them
 
     due: bool = False  # to be started, when it is its turn
     doomed: bool = False  # to be stopped, when it is its turn
     restarting: bool = False  # failed, and to come back
     generation: int | None = None  # of the restart that waits to bring it back
+    window: RestartWindow | None = None  # of its own budget, once it has used some
+    parked: bool = False  # needed more restarts than that allows, and has not come up since
 
     asked: AddChild | StartInstance | RestartChild | None = None  # answered when it is up, or is not
-    stoppers: list[TerminateChild] = field(factory=list[TerminateChild])  # answered when it is down
+    stoppers: tuple[TerminateChild, ...] = ()  # answered when it is down
 
     @property
     def id(self) -> str:
@@ -53,11 +58,29 @@ class Slot:
             return self.phase
         if self.restarting:
             return "restarting"
-        return "starting" if self.due else "stopped"
+        if self.due:
+            return "starting"
+        return "parked" if self.parked else "stopped"
+
+    @property
+    def returns(self) -> bool:
+        """Whether something lives here, or will again, without anybody asking for it: OTP's `has a pid`.
+
+        What is on its way down counts only if it is to come back. Who is parked has not ended for good.
+        """
+        if self.due or self.restarting or self.parked or self.generation is not None:
+            return True
+        return self.phase in ("starting", "running") and not self.doomed and not self.stoppers
 
     def state(self) -> ChildState:
         """What is told of it."""
-        return ChildState(self.id, self.status, self.incarnation if self.alive else None, self.spec)
+        if self.alive:
+            return ChildState(self.id, self.status, self.incarnation, None, self.spec)
+        return ChildState(self.id, self.status, None, None if self.incarnation is None else self.reason, self.spec)
+
+    def rest(self) -> None:
+        """It stays down for now: of what it ended with only a record is kept, since nobody is to be told any more."""
+        self.reason = in_writing(self.reason)
 
 
 class Roster:
@@ -101,6 +124,18 @@ class Roster:
         """Nothing more is to be started in this slot."""
         slot.due = slot.restarting = False
         slot.generation = None
+
+    def reorder(self, ids: Iterable[str]) -> None:
+        """Make this the start order; those that are not in it come behind, in the order in which they are."""
+        before = self._slots
+        self._slots = {id_: before[id_] for id_ in (*ids, *before)}
+        self._positions = len(before)
+        for position, slot in enumerate(self, 1):
+            slot.position = position
+        self._due = [(slot.position, slot) for slot in self if slot.due]
+        self._doomed = [(-slot.position, slot) for slot in self if slot.doomed]
+        heapify(self._due)
+        heapify(self._doomed)
 
     def want(self, slot: Slot) -> None:
         """The slot is to be started."""
@@ -146,6 +181,7 @@ class Roster:
         self.starting = None
         if slot.phase == "starting":
             slot.phase = "running"
+            slot.reason = _NORMAL  # of the one before nothing more is to be told
 
     def begin_stop(self, slot: Slot) -> None:
         """The slot has its turn: what lives in it is on its way down."""

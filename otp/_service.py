@@ -223,9 +223,9 @@ class _Service:
         self._asked.set()
 
     def _watch_decisions(self, event: object) -> None:
-        """See the root give up."""
+        """See the root give up, or shut down since its significant children have ended."""
         assert isinstance(event, SupervisorDecided)
-        if "/" not in event.path and event.decision.verdict in {"give up", "roll back"}:
+        if "/" not in event.path and event.decision.verdict in {"give up", "roll back", "auto shutdown"}:
             self._stops_by_itself()
 
     def _stops_by_itself(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from attrs import evolve, field, frozen
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 
 Restart: TypeAlias = Literal["permanent", "transient", "temporary"]
 Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one", "simple_one_for_one"]
+AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant"]
+OnExceed: TypeAlias = Literal["escalate", "park", "drop"]
 ShutdownTime: TypeAlias = float | Literal["brutal", "infinity"]
 
 
@@ -53,6 +54,36 @@ class Backoff:
 
 
 @frozen(kw_only=True)
+class RestartBudget:
+    """How many restarts one child may have on its own account, and what becomes of it when it needs more.
+
+    A child with a budget uses up nothing of its supervisor's ``intensity``: its failures concern itself alone, which
+    is what a budget is for. When the restart that it needs would be more than ``intensity`` within ``period``
+    seconds, then by ``on_exceed``
+
+    - ``"escalate"``: the supervisor gives up, as it does when its own limit is exceeded;
+    - ``"park"``: the child stays down, visibly, with the status ``parked`` and its last exit reason. Nothing but
+      ``restart_child`` brings it back, also no restart of its group; it then has its whole budget again;
+    - ``"drop"``: the child is forgotten.
+
+    Park and drop concern the child alone. Whom the strategy restarts together with it is restarted without it, and
+    starts knowing that it is not there.
+
+    Each instance of a ``simple_one_for_one`` has a budget of its own, given by the template. (Ergo 3.3 has budgets
+    for single children, too, but only under the strategies that restart children one by one.)
+    """
+
+    intensity: int = 3
+    period: float = 5.0
+    on_exceed: OnExceed = "escalate"
+
+    def __attrs_post_init__(self) -> None:
+        checks.whole("intensity", self.intensity, least=0)
+        checks.positive_seconds("period", self.period)
+        checks.choice("on_exceed", self.on_exceed, get_args(OnExceed))
+
+
+@frozen(kw_only=True)
 class ChildSpec:
     """One child of a supervisor. Made by ``child()``, which fills in the defaults."""
 
@@ -60,9 +91,11 @@ class ChildSpec:
     start: Start
     name: str | None
     restart: Restart
+    significant: bool
     shutdown: ShutdownTime
     init_timeout: float
     backoff: Backoff | None
+    budget: RestartBudget | None
     mailbox: int
 
     def __attrs_post_init__(self) -> None:
@@ -71,11 +104,18 @@ class ChildSpec:
         if self.name is not None:
             checks.text("name", self.name)
         checks.choice("restart", self.restart, get_args(Restart))
+        checks.flag("significant", self.significant)
+        if self.significant and self.restart == "permanent":
+            raise ValueError(
+                f"significant must be False for child {self.id!r}, whose restart is 'permanent': "
+                f"it never ends for good, so nothing could follow from that"
+            )
         if self.shutdown not in ("brutal", "infinity"):
             checks.seconds("shutdown", self.shutdown, otherwise=', "brutal" or "infinity"')
         if self.init_timeout != math.inf:
             checks.positive_seconds("init_timeout", self.init_timeout, otherwise=" or math.inf")
         checks.instance("backoff", self.backoff, Backoff | None, "a Backoff or None")
+        checks.instance("budget", self.budget, RestartBudget | None, "a RestartBudget or None")
         checks.whole("mailbox", self.mailbox, least=1)
 
     @property
@@ -90,9 +130,11 @@ def child(
     id: str | None = None,  # noqa: A002  (OTP's word, and the one that users look for)
     name: str | None = None,
     restart: Restart = "permanent",
+    significant: bool = False,
     shutdown: ShutdownTime | None = None,
     init_timeout: float | None = None,
     backoff: Backoff | None = None,
+    budget: RestartBudget | None = None,
     mailbox: int = 10_000,
 ) -> ChildSpec:
     """Say how to run one child.
@@ -107,13 +149,17 @@ def child(
     - ``name``: the name it is registered under in the whole tree, if any.
     - ``restart``: ``"permanent"`` is always restarted; ``"transient"`` only after a fault, that is neither
       ``Normal`` nor ``Shutdown``; ``"temporary"`` never, its spec is forgotten when it ends.
+    - ``significant``: whether its end may be the end of its supervisor, whose ``auto_shutdown`` says when. Not for
+      permanent children, and only where there is an ``auto_shutdown``.
     - ``shutdown``: how many seconds it gets to end when it is stopped; ``"brutal"`` is none at all,
       ``"infinity"`` as many as it likes. Default: 5 seconds, and ``"infinity"`` for a supervisor, whose
-      children have their own times.
+      children have their own times. Where OTP kills, a task can only be cancelled: a child that goes on after that
+      is reported as stuck, and waited for.
     - ``init_timeout``: how many seconds it may take to come up; ``math.inf`` for no limit. Default: 30
-      seconds, and no limit for a supervisor, whose children have their own.
+      seconds, and no limit for a supervisor, whose children have their own. (OTP has no limit by default.)
     - ``backoff``: how its restarts wait. Default: the supervisor's.
-    - ``mailbox``: how many unread messages an actor's box holds.
+    - ``budget``: how many restarts it may have on its own account. Default: none; it shares the supervisor's limit.
+    - ``mailbox``: how many unread messages an actor's box holds. (OTP has no limit.)
 
     Raises ``ValueError`` or ``TypeError`` that names the argument, the value and what is allowed.
     """
@@ -127,9 +173,11 @@ def child(
         start=start,
         name=name,
         restart=restart,
+        significant=significant,
         shutdown=shutdown,
         init_timeout=init_timeout,
         backoff=backoff,
+        budget=budget,
         mailbox=mailbox,
     )
 
@@ -151,14 +199,28 @@ def _name_of(start: Start) -> str:
     return name
 
 
-def _children(children: Iterable[ChildSpec]) -> tuple[ChildSpec, ...]:
+def check_specs(children: Iterable[ChildSpec], *, auto_shutdown: AutoShutdown | None = None) -> None:
+    """Raise what ``Supervisor(children, auto_shutdown=...)`` would raise for these children; do nothing else.
+
+    By default what depends on ``auto_shutdown`` is not looked at (OTP: ``check_childspecs``).
+    """
     known: set[str] = set()
-    for spec in (specs := tuple(children)):
+    for spec in children:
         checks.instance("each of children", spec, ChildSpec, "what child() returns")
+        check_startable(spec)
         if spec.id in known:
             raise ValueError(f"children must have different ids, but {spec.id!r} is there twice")
         known.add(spec.id)
-    return specs
+        if auto_shutdown is not None:
+            check_significant(spec, auto_shutdown)
+
+
+def check_significant(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:
+    """Raise ``ValueError`` when ``spec`` is significant, and nothing could ever follow from that."""
+    if spec.significant and auto_shutdown == "never":
+        raise ValueError(
+            f"significant must be False for child {spec.id!r}, since the auto_shutdown of its supervisor is 'never'"
+        )
 
 
 @frozen
@@ -171,32 +233,57 @@ class Supervisor:
       ``"one_for_all"``: all. ``"rest_for_one"``: that child and those after it. ``"simple_one_for_one"``:
       that instance.
     - ``intensity``, ``period``: when more than ``intensity`` restarts fall into ``period`` seconds, the
-      supervisor gives up: it stops its children and crashes with ``GaveUp``. All children share the count,
-      the restart of a group counts once, a restart that fails is tried again and counts again. 0 tolerates
-      no restart. The default, 3 in 5 seconds, is Elixir's (OTP: 1 in 5).
+      supervisor gives up: it stops its children and crashes with ``GaveUp``. All children share the count (except
+      those with a ``budget``), the restart of a group counts once, a restart that fails is tried again and counts
+      again. 0 tolerates no restart. The default, 3 in 5 seconds, is Elixir's (OTP: 1 in 5, and its seconds are whole
+      ones).
     - ``backoff``: the default for children that have none of their own.
+    - ``auto_shutdown``: whether the supervisor stops its children and ends, with ``Shutdown("auto shutdown")``, when
+      ``"any_significant"`` child or ``"all_significant"`` children have ended for good by themselves: a transient
+      child without fault, a temporary one in whatever way. A child that was terminated by request, or stopped with
+      its group, has not ended by itself, and one that is parked has not ended for good. Default: ``"never"``. Not for
+      ``simple_one_for_one``. A permanent supervisor is started again after that. This is OTP's EEP 56.
+    - ``max_children``: how many instances a ``simple_one_for_one`` may have at a time, those included that are
+      parked, wait for a restart or are being stopped. Default: no limit.
+
+    Unlike OTP, bad or unknown options are errors, and giving up is a crash in the eyes of the parent, so that a
+    transient supervisor comes back from it.
     """
 
-    children: tuple[ChildSpec, ...] = field(converter=_children)
+    children: tuple[ChildSpec, ...] = field(converter=tuple[ChildSpec, ...])
     strategy: Strategy = field(default="one_for_one", kw_only=True)
     intensity: int = field(default=3, kw_only=True)
     period: float = field(default=5.0, kw_only=True)
     backoff: Backoff | None = field(default=None, kw_only=True)
+    auto_shutdown: AutoShutdown = field(default="never", kw_only=True)
+    max_children: int | None = field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         checks.choice("strategy", self.strategy, get_args(Strategy))
         checks.whole("intensity", self.intensity, least=0)
         checks.positive_seconds("period", self.period)
         checks.instance("backoff", self.backoff, Backoff | None, "a Backoff or None")
+        checks.choice("auto_shutdown", self.auto_shutdown, get_args(AutoShutdown))
+        if self.max_children is not None:
+            checks.whole("max_children", self.max_children, least=1)
         if self.strategy == "simple_one_for_one":
-            if len(self.children) != 1:
-                given = len(self.children)
-                raise ValueError(f"simple_one_for_one needs exactly one child, the template, not {given}")
-            if (name := self.children[0].name) is not None:
-                raise ValueError(f"name must be None in a template: its instances cannot all be {name!r}")
+            self._check_template()
         else:
-            for spec in self.children:
-                check_startable(spec)
+            check_specs(self.children, auto_shutdown=self.auto_shutdown)
+            if self.max_children is not None:
+                raise ValueError(f"max_children must be None under {self.strategy}, not {self.max_children!r}")
+
+    def _check_template(self) -> None:
+        if len(self.children) != 1:
+            given = len(self.children)
+            raise ValueError(f"simple_one_for_one needs exactly one child, the template, not {given}")
+        (template,) = self.children
+        checks.instance("each of children", template, ChildSpec, "what child() returns")
+        if template.name is not None:
+            raise ValueError(f"name must be None in a template: its instances cannot all be {template.name!r}")
+        if self.auto_shutdown != "never":
+            raise ValueError(f"auto_shutdown must be 'never' under simple_one_for_one, not {self.auto_shutdown!r}")
+        check_significant(template, "never")
 
 
 Start: TypeAlias = Supervisor | Callable[..., object]  # what `child()` takes
@@ -219,8 +306,25 @@ def check_startable(spec: ChildSpec, args: tuple[object, ...] = ()) -> None:
         raise TypeError(f"child {spec.id!r}: start cannot be called {given}: {error}") from None
 
 
-def instance_of(template: ChildSpec, number: int, args: tuple[object, ...]) -> ChildSpec:
-    """The spec of an instance, ``worker:1``, whose start calls the template's with ``args``."""
+@frozen
+class BoundStart:
+    """The ``start`` of an instance: the template's, with the arguments that the instance was started with."""
+
+    start: Callable[..., object]
+    args: tuple[object, ...]
+
+    def __call__(self) -> object:
+        """Make one incarnation."""
+        return self.start(*self.args)
+
+
+def instance_of(template: ChildSpec, id_: str, args: tuple[object, ...]) -> ChildSpec:
+    """The spec of an instance, whose start calls the template's with ``args``."""
     check_startable(template, args)
-    start = partial(template.start, *args) if args and callable(template.start) else template.start
-    return evolve(template, id=f"{template.id}:{number}", start=start)
+    start = BoundStart(template.start, args) if args and callable(template.start) else template.start
+    return evolve(template, id=id_, start=start)
+
+
+def arguments_of(instance: ChildSpec) -> tuple[object, ...]:
+    """The arguments that an instance was started with."""
+    return instance.start.args if isinstance(instance.start, BoundStart) else ()

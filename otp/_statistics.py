@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from ._exit import ExitReason
 from ._mailbox import MailboxStatistics
 from ._protocol import Decision, Status
 from ._spec import Strategy
@@ -16,11 +17,13 @@ class ChildStatistics:
     id: str
     """Its id under its supervisor."""
     status: Status
-    """What its supervisor knows of it: running, starting, stopping, restarting (waiting for it) or stopped."""
+    """What its supervisor knows of it: running, starting, stopping, restarting (waiting for it), stopped or parked."""
     stuck: bool
-    """True if it was asked to stop, then cancelled, and still has not ended."""
+    """True if it was to end, was then cancelled, and still has not ended; see :class:`ChildStuck`."""
     incarnation: int | None
     """Which life it is in; None when it is not alive."""
+    reason: ExitReason | None
+    """What its last life ended with; None when it is alive, or has never been."""
     mailbox: MailboxStatistics | None
     """How full its mailbox is; None if it takes no messages or is not alive."""
     children: SupervisorStatistics | None
@@ -39,7 +42,7 @@ class SupervisorStatistics:
     period: float
     """How long the window is, in seconds."""
     decisions: tuple[Decision, ...]
-    """The last decisions, oldest first."""
+    """The last 50 decisions, oldest first: when, about which child, why, and what. Crashes are in writing."""
     children: tuple[ChildStatistics, ...]
     """In start order."""
 

@@ -17,6 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, final
 
 import trio
+from attrs import evolve
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
 from . import _events as events  # pyright: ignore[reportPrivateUsage]  # private to otp
@@ -57,7 +58,7 @@ class SupervisorTask(Behaviour):
     has_guests = False
 
     def __init__(self, spec: Supervisor) -> None:
-        self.spec = spec
+        self._spec = spec
         self.ref = SupervisorRef(self)
         self.ended = False
         # Events that the core has yet to see, in the order in which they happened.
@@ -82,7 +83,7 @@ class SupervisorTask(Behaviour):
         life.supervisor = self
         self.path = life.path
         self.runtime = life.runtime
-        self.core = SupervisorCore(self.spec, path=self.path)
+        self.core = SupervisorCore(self._spec, path=self.path)
         life.on_stop = self._stop
         try:
             async with trio.open_nursery() as self.nursery:
@@ -164,6 +165,10 @@ class SupervisorTask(Behaviour):
                 life.ask_to_stop()
                 if life.stop_deadline < math.inf:
                     self._stops[life] = (life.stop_deadline + STUCK_AFTER, trio.current_time())
+            case p.RenewSpec():
+                life = self._lives[action.id]
+                # It holds the name that it was started with, until it ends.
+                life.spec = evolve(action.spec, name=life.spec.name)
             case p.ScheduleRetry():
                 self._schedule(action)
             case p.Reply():
@@ -190,7 +195,7 @@ class SupervisorTask(Behaviour):
     def _tell_decision(self, decision: p.Decision) -> None:
         bus = self.runtime.events
         if bus.wants(events.SupervisorDecided):
-            bus.emit(events.SupervisorDecided(path=self.path, decision=decision, period=self.spec.period))
+            bus.emit(events.SupervisorDecided(path=self.path, decision=decision))
 
     # -- time ---------------------------------------------------------------------------------------------
 
@@ -258,12 +263,13 @@ class SupervisorTask(Behaviour):
 
     def statistics(self) -> SupervisorStatistics:
         """The supervisor and everything below it, in numbers."""
+        spec = self.core.spec
         return SupervisorStatistics(
             path=self.path,
-            strategy=self.spec.strategy,
+            strategy=spec.strategy,
             restarts=self.core.restarts(trio.current_time()),
-            intensity=self.spec.intensity,
-            period=self.spec.period,
+            intensity=spec.intensity,
+            period=spec.period,
             decisions=self.core.history,
             children=tuple(self._child_statistics(state) for state in self.core.which()),
         )
@@ -276,6 +282,7 @@ class SupervisorTask(Behaviour):
             status=state.status,
             stuck=life in self._stuck,
             incarnation=state.incarnation,
+            reason=state.reason,
             mailbox=None if life is None or not life.box.takes_messages else life.box.statistics(),
             children=None if below is None else below.statistics(),
         )

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, final
 import attrs
 
 from ._errors import NotAlive
+from ._exit import ExitReason
 from ._protocol import (
     AddChild,
+    Change,
     ChildCount,
     ChildNotFound,
     DeleteChild,
@@ -18,7 +20,7 @@ from ._protocol import (
     TerminateChild,
 )
 from ._ref import Ref
-from ._spec import ChildSpec
+from ._spec import ChildSpec, Supervisor
 
 if TYPE_CHECKING:
     from ._runtime import Runtime
@@ -32,11 +34,15 @@ class ChildInfo:
 
     id: str
     status: Status
-    """Running, starting, stopping, restarting (it failed and waits to be started again) or stopped."""
+    """Running, starting, stopping, restarting (it failed and waits to be started again), stopped, or parked (it needed
+    more restarts than its :class:`RestartBudget` allows)."""
     stuck: bool
-    """True if it was asked to stop, then cancelled, and still has not ended."""
+    """True if it was to end, was then cancelled, and still has not ended; see :class:`ChildStuck`."""
     ref: Ref | None
     """How to reach it; None when it is not alive."""
+    reason: ExitReason | None
+    """What its last incarnation ended with; None if it is alive or has never been. Of one that stays down, a crash is
+    in writing (:exc:`RecordedError`)."""
     spec: ChildSpec
 
 
@@ -113,6 +119,7 @@ class SupervisorRef:
                 status=state.status,
                 stuck=self._task.is_stuck(state.id),
                 ref=None if state.incarnation is None else self._task.find(state.id),
+                reason=state.reason,
                 spec=state.spec,
             )
             for state in self._task.core.which()
@@ -129,6 +136,11 @@ class SupervisorRef:
             ChildNotFound: if there is no such child.
         """
         return self._known(id)
+
+    @property
+    def spec(self) -> Supervisor:
+        """What the supervisor goes by now: the spec that it was started with, or that of the last :meth:`change`."""
+        return self._task.core.spec
 
     def statistics(self) -> SupervisorStatistics:
         """The supervisor and everything below it, in numbers, with its last decisions."""
@@ -151,31 +163,42 @@ class SupervisorRef:
 
         Raises:
             AlreadyStarted: if a child of that id is alive.
-            AlreadyPresent: if one is there, but stopped.
+            AlreadyPresent: if one is there, but stopped, parked or waiting for a restart.
             FailedToStart: if it did not come up; its spec is not kept.
+            ValueError: if it is significant, and this supervisor has no `auto_shutdown`.
             WrongStrategy: if the supervisor is a `simple_one_for_one`; see :meth:`start_instance`.
             SupervisorStopped: if the supervisor is not up.
         """
         return await self._task.request(AddChild(spec))
 
-    async def start_instance(self, *args: object) -> Ref | None:
+    async def start_instance(self, *args: object, key: str | None = None) -> Ref | None:
         """Start an instance of the template of a `simple_one_for_one` supervisor, with `args` for its `start`.
 
+        Args:
+            args: For the template's `start`; every incarnation of the instance gets the same.
+            key: Makes it the only one of its key: its id is then that of the template with the key, as in
+                ``worker:tenant-7``. The key may be used again when the instance is gone. Default: the id has a number
+                instead, as in ``worker:1``, which is never given twice (so a key must not be a number).
+
         Returns:
-            Its ref, whose `id` was given by the supervisor; None if its init asked to be left out.
+            Its ref, which knows its `id`; None if its init asked to be left out.
 
         Raises:
+            AlreadyStarted: if there is an instance of that key, and it is alive.
+            AlreadyPresent: if there is one, but it waits for its restart or is parked.
+            MaxChildren: if there are as many instances as the `max_children` of the supervisor.
             FailedToStart: if it did not come up.
             TypeError: if the template cannot be called with these arguments.
             WrongStrategy: if the supervisor is none of that kind.
             SupervisorStopped: if the supervisor is not up.
         """
-        return await self._task.request(StartInstance(args))
+        return await self._task.request(StartInstance(args, key))
 
     async def terminate_child(self, id: str) -> None:  # noqa: A002
         """Stop a child and wait until it has ended; it is not restarted. Its spec is kept unless it is temporary.
 
-        Succeeds also when the child is not running, or waits for a restart, which is then off.
+        Succeeds also when the child is not running, or waits for a restart, which is then off. An instance is
+        forgotten; to terminate one that is over already is a success, but one that had a key is then not known.
 
         Raises:
             ChildNotFound: if there is no such child.
@@ -184,20 +207,20 @@ class SupervisorRef:
         await self._task.request(TerminateChild(id))
 
     async def restart_child(self, id: str) -> Ref | None:  # noqa: A002
-        """Start a child that is stopped. This is not counted as a restart.
+        """Start a child that is stopped or parked. This is not counted as a restart; a budget of its own begins anew.
 
         Raises:
             ChildNotFound: if there is no such child.
             ChildRunning: if it is alive.
             ChildRestarting: if it is being restarted anyway.
-            FailedToStart: if it did not come up; it stays stopped.
-            WrongStrategy: if the supervisor is a `simple_one_for_one`.
+            FailedToStart: if it did not come up; it stays stopped or parked.
+            WrongStrategy: if the supervisor is a `simple_one_for_one`, and the instance is not parked.
             SupervisorStopped: if the supervisor is not up.
         """
         return await self._task.request(RestartChild(id))
 
     async def delete_child(self, id: str) -> None:  # noqa: A002
-        """Forget the spec of a child that is stopped.
+        """Forget the spec of a child that is stopped or parked.
 
         Raises:
             ChildNotFound: if there is no such child.
@@ -207,3 +230,30 @@ class SupervisorRef:
             SupervisorStopped: if the supervisor is not up.
         """
         await self._task.request(DeleteChild(id))
+
+    async def change(self, spec: Supervisor) -> None:
+        """Go on under another spec, without stopping anybody (OTP does so when code is upgraded).
+
+        - Strategy, limits, `backoff`, `auto_shutdown` and `max_children` hold from now on; the window keeps what it has
+          counted.
+        - A child that `spec` knows by its id gets the new fields and goes on living. `restart`, `shutdown`,
+          `significant`, `backoff` and `budget` hold at once; `start`, `name`, `init_timeout` and `mailbox` for its next
+          incarnation. So does another `Supervisor` as its `start`: to change the one that runs, change that, too.
+        - A child that is new in `spec` is added, but not started: :meth:`restart_child` does that.
+        - A child that is not in `spec` stays as it is: :meth:`terminate_child` and :meth:`delete_child` end it.
+        - The start order is that of `spec`, then those that it does not know, in the order they had.
+        - The template of a `simple_one_for_one` is replaced: the next incarnations of the instances there are, and
+          new ones, are made by the new one. Instances beyond a lower `max_children` live on.
+
+        It is done at once, in whatever state the supervisor is. What is under way goes on: children that start or stop
+        finish that, and those that were taken down for a restart come back from it, when their wait is over. It does
+        not outlast the supervisor: one that its own parent restarts begins with the spec that the parent has.
+
+        Raises:
+            ValueError: if the strategy would change to or from `simple_one_for_one`, or the id of its template.
+            TypeError: if the new template cannot be called with the arguments of an instance.
+            SupervisorStopped: if the supervisor is not up.
+
+        In all these cases nothing is changed.
+        """
+        await self._task.request(Change(spec))

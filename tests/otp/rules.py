@@ -4,17 +4,21 @@ Sets and lists that are looked through from end to end; what the core keeps in q
 asking who is in which set. It shares nothing with the core but the words of the protocol.
 """
 
+from dataclasses import dataclass
+
 from otp._errors import FailedToStart
 from otp._exit import ExitReason, is_normal_class
 from otp._protocol import (
     AddChild,
     AlreadyPresent,
     AlreadyStarted,
+    Change,
     ChildNotFound,
     ChildRestarting,
     ChildRunning,
     DeleteChild,
     GiveUp,
+    MaxChildren,
     Request,
     RestartChild,
     StartFailed,
@@ -25,6 +29,17 @@ from otp._protocol import (
     WrongStrategy,
 )
 from otp._spec import ChildSpec, Supervisor
+
+
+@dataclass
+class Early:
+    """Ended before the boot was over."""
+
+    id: str
+    birth: int
+    spec: ChildSpec
+    now: float
+    for_good: bool
 
 
 class Rules:
@@ -44,8 +59,13 @@ class Rules:
         self.waiting: dict[str, int] = {}
         self.asked: dict[str, Request] = {}
         self.enders: dict[str, list[Request]] = {}
-        self.early: list[tuple[str, float, object]] = []
+        self.early: list[Early] = []
+        self.parked: set[str] = set()
+        self.hold = False
+        self.births: dict[str, int] = {id_: n for n, id_ in enumerate(self.children)}
         self.charges: list[float] = []
+        self.accounts: dict[str, list[float]] = {}  # of those with a budget
+        self.began: dict[int, str] = {}  # who began to wait, by generation
         self.tries: dict[str, int] = {}
         self.up_since: dict[str, float] = {}
         self.generations = 0
@@ -76,8 +96,7 @@ class Rules:
         self.coming_up = None
         if id_ in self.up:
             self.up_since[id_] = now
-            self.failed &= self.missing | (self.failed - {id_})
-            self._answer(id_, type(None))
+            self._succeeded(id_)
 
     def ended(self, id_: str, reason: ExitReason | None, now: float) -> None:
         """For whatever reason; None is an ignored start."""
@@ -96,8 +115,7 @@ class Rules:
             elif self._forgettable(id_) and self.phase != "ending":
                 self._forget(id_)
         elif starting and reason is None:
-            self.failed &= self.missing | (self.failed - {id_})
-            self._answer(id_, type(None))
+            self._succeeded(id_)
             if self._forgettable(id_):
                 self._forget(id_)
         elif starting and self.phase != "ending":
@@ -111,23 +129,44 @@ class Rules:
             assert reason is not None
             self._ended_by_itself(id_, reason, now)
 
+    def _succeeded(self, id_: str) -> None:
+        self.failed &= self.missing | (self.failed - {id_})
+        self.parked.discard(id_)
+        self._answer(id_, type(None))
+
     def _ended_by_itself(self, id_: str, reason: ExitReason, now: float) -> None:
-        restart = self.children[id_].restart
-        if restart == "temporary" or (restart == "transient" and is_normal_class(reason)):
-            if self._forgettable(id_):
-                self._forget(id_)
-            return
-        self.failed.add(id_)
+        spec, birth = self.children[id_], self.births[id_]
+        for_good = spec.restart == "temporary" or (spec.restart == "transient" and is_normal_class(reason))
+        if not for_good:
+            self.failed.add(id_)
+        elif self._forgettable(id_):
+            self._forget(id_)
         if self.phase == "booting":
-            self.early.append((id_, now, self.children[id_]))
+            self.early.append(Early(id_, birth, spec, now, for_good))
+        elif for_good:
+            self._ended_for_good(spec)
         else:
             self._fail(id_, now, retry=False)
 
+    def _ended_for_good(self, spec: ChildSpec) -> None:
+        if not spec.significant or self.spec.auto_shutdown == "never":
+            return
+        back = self.missing | self.failed | self.parked | set(self.waiting)
+        back |= self.up - self.condemned - set(self.enders)
+        if self.spec.auto_shutdown == "any_significant" or not any(self.children[id_].significant for id_ in back):
+            self.stop(Stopped)
+
     def retry_due(self, generation: int, now: float) -> None:
-        members = {id_ for id_, waits_for in self.waiting.items() if waits_for == generation}
-        if members:
-            first = next(id_ for id_ in self.children if id_ in members)
-            self._restart([id_ for id_ in self._group(first) if id_ in members | self.up | self.stopping], now)
+        members = [id_ for id_ in self.children if self.waiting.get(id_) == generation]
+        if not members:
+            return
+        cause = self.began.get(generation)
+        if cause not in members or cause not in self.failed:
+            cause = next((id_ for id_ in members if id_ in self.failed), None)
+        group = members
+        if self.grouped:
+            group = [id_ for id_ in self._group(members[0]) if id_ in set(members) | self.up | self.stopping]
+        self._restart(group, cause, now)
 
     def request(self, request: Request) -> None:
         answer = self._refusal(request)
@@ -136,15 +175,19 @@ class Rules:
             return
         match request:
             case AddChild(spec=spec):
-                self.children[spec.id] = spec
+                self._add(spec.id, spec)
                 self._ask(spec.id, request)
             case StartInstance():
-                self.instances += 1
-                id_ = f"{self.spec.children[0].id}:{self.instances}"
-                self.children[id_] = self.spec.children[0]
+                id_ = self._instance(request)
+                self.instances += request.key is None
+                self._add(id_, self.spec.children[0])
                 self._ask(id_, request)
             case RestartChild(id=id_):
+                self.accounts.pop(id_, None)
                 self._ask(id_, request)
+            case Change(spec=spec):
+                self._change(spec)
+                self.replies[request] = type(None)
             case DeleteChild(id=id_):
                 self._forget(id_)
                 self.replies[request] = type(None)
@@ -162,7 +205,7 @@ class Rules:
             return
         backoff = self.children[id_].backoff or self.spec.backoff
         if backoff is None and not retry:
-            self._restart(group, now)
+            self._restart(group, id_, now)
             return
         delay = 0.0
         if backoff is not None:
@@ -171,19 +214,44 @@ class Rules:
             delay = min(backoff.cap, backoff.initial * backoff.factor ** (self.tries[id_] - 1))
         self.generations += 1
         self.retries.append((self.generations, delay))
+        self.began[self.generations] = id_
         self._gather(group, id_, self.generations)
 
-    def _restart(self, group: list[str], now: float) -> None:
-        self.charges.append(now)
-        if len([stamp for stamp in self.charges if now - stamp <= self.spec.period]) > self.spec.intensity:
+    def _restart(self, group: list[str], cause: str | None, now: float) -> None:
+        budget = None if cause is None else self.children[cause].budget
+        if cause is None or budget is None:
+            self.charges.append(now)
+            if self.used(now) > self.spec.intensity:
+                self.stop(GiveUp)
+            else:
+                self._gather(group, cause, None)
+            return
+        stamps = self.accounts.setdefault(cause, [])
+        stamps.append(now)
+        if len([stamp for stamp in stamps if now - stamp <= budget.period]) <= budget.intensity:
+            self._gather(group, cause, None)
+        elif budget.on_exceed == "escalate":
             self.stop(GiveUp)
         else:
-            self._gather(group, None, None)
+            self._gather([id_ for id_ in group if id_ != cause], cause, None)
+            self._take_out(cause)
+            if budget.on_exceed == "park":
+                self.parked.add(cause)
+            else:
+                spec = self.children[cause]
+                self._forget(cause)
+                self._ended_for_good(spec)
+
+    def used(self, now: float) -> int:
+        self.charges = [stamp for stamp in self.charges if now - stamp <= self.spec.period]
+        return len(self.charges)
 
     def _gather(self, group: list[str], cause: str | None, generation: int | None) -> None:
-        for id_ in set(group) - set(self.enders):
+        resting = {id_ for id_ in self.parked if self.status(id_) == "parked"}
+        for id_ in set(group) - set(self.enders) - resting:
             self.condemned |= {id_} & self.up
-            if self.children[id_].restart == "temporary":
+            self.hold |= id_ in self.up | self.stopping
+            if self.children[id_].restart == "temporary" and id_ != cause and id_ not in self.waiting:
                 continue
             if generation is None:
                 self.waiting.pop(id_, None)
@@ -192,9 +260,9 @@ class Rules:
             else:
                 if id_ not in self.asked:
                     self.missing.discard(id_)
-                if self.waiting.get(id_) != generation:
-                    self.waiting[id_] = generation
+                if id_ not in self.waiting:
                     self.failed.discard(id_)
+                self.waiting[id_] = generation
         if generation is not None and cause is not None:
             self.failed.add(cause)
 
@@ -213,8 +281,13 @@ class Rules:
     def _refusal(self, request: Request) -> type | None:
         if self.phase not in ("booting", "up"):
             return SupervisorStopped
+        if isinstance(request, Change):
+            changes_kind = self.simple != (request.spec.strategy == "simple_one_for_one")
+            return ValueError if changes_kind else None
         if self.simple:
             if isinstance(request, StartInstance):
+                return self._refusal_of_instance(request)
+            if isinstance(request, RestartChild | DeleteChild) and self.status(request.id) == "parked":
                 return None
             if not isinstance(request, TerminateChild) or request.id == self.spec.children[0].id:
                 return WrongStrategy
@@ -226,23 +299,56 @@ class Rules:
             return WrongStrategy
         id_ = request.spec.id if isinstance(request, AddChild) else request.id
         if isinstance(request, AddChild):
-            if id_ not in self.children:
-                return None
-            return AlreadyPresent if self.status(id_) in ("stopped", "restarting") else AlreadyStarted
+            if id_ in self.children:
+                return self._present(id_)
+            return ValueError if request.spec.significant and self.spec.auto_shutdown == "never" else None
         if id_ not in self.children:
             return ChildNotFound
-        if isinstance(request, TerminateChild) or self.status(id_) == "stopped":
+        if isinstance(request, TerminateChild) or self.status(id_) in ("stopped", "parked"):
             return None
         return ChildRestarting if self.status(id_) == "restarting" else ChildRunning
+
+    def _refusal_of_instance(self, request: StartInstance) -> type | None:
+        if (id_ := self._instance(request)) in self.children:
+            return self._present(id_)
+        limit = self.spec.max_children
+        return MaxChildren if limit is not None and len(self.children) >= limit else None
+
+    def _instance(self, request: StartInstance) -> str:
+        return f"{self.spec.children[0].id}:{self.instances + 1 if request.key is None else request.key}"
+
+    def _present(self, id_: str) -> type:
+        return AlreadyPresent if self.status(id_) in ("stopped", "parked", "restarting") else AlreadyStarted
+
+    def _add(self, id_: str, spec: ChildSpec) -> None:
+        self.children[id_] = spec
+        self.births[id_] = max(self.births.values(), default=0) + 1
+
+    def _change(self, spec: Supervisor) -> None:
+        self.spec = spec
+        self.grouped = spec.strategy in ("one_for_all", "rest_for_one")
+        if self.simple:
+            new = dict.fromkeys(self.children, spec.children[0])
+        else:
+            new = {each.id: each for each in spec.children}
+        for id_ in set(new) - set(self.children):
+            self._add(id_, new[id_])
+        self.children = {**new, **{id_: old for id_, old in self.children.items() if id_ not in new}}
+        for early in self.early:
+            if self.births.get(early.id) == early.birth and early.id in self.children:
+                early.spec = self.children[early.id]
+        for id_ in list(self.accounts):
+            if self.children[id_].budget is None:
+                del self.accounts[id_]
 
     def _ask(self, id_: str, request: Request) -> None:
         self.asked[id_] = request
         self.missing.add(id_)
 
     def _terminate(self, id_: str, request: Request) -> None:
-        self.missing.discard(id_)
-        self.failed.discard(id_)
-        self.waiting.pop(id_, None)
+        self._take_out(id_)
+        self.parked.discard(id_)
+        self.accounts.pop(id_, None)
         self.tries.pop(id_, None)
         if id_ in self.up | self.stopping:
             self.enders.setdefault(id_, []).append(request)
@@ -261,19 +367,26 @@ class Rules:
     def _answer_failure(self, id_: str) -> None:
         keep = isinstance(self.asked[id_], RestartChild) and not self._forgettable(id_)
         self._answer(id_, FailedToStart)
-        if not keep:
+        if id_ in self.parked:
+            self._take_out(id_)
+        elif not keep:
             self._forget(id_)
 
     def _forgettable(self, id_: str) -> bool:
         return self.simple or self.children[id_].restart == "temporary"
 
-    def _forget(self, id_: str) -> None:
-        del self.children[id_]
+    def _take_out(self, id_: str) -> None:
+        """No start of it, and no restart, is to come."""
         self.missing.discard(id_)
         self.failed.discard(id_)
         self.waiting.pop(id_, None)
-        self.tries.pop(id_, None)
-        self.up_since.pop(id_, None)
+
+    def _forget(self, id_: str) -> None:
+        self._take_out(id_)
+        self.parked.discard(id_)
+        for group in (self.children, self.tries, self.up_since, self.accounts):
+            group.pop(id_, None)
+        self.began = {generation: cause for generation, cause in self.began.items() if cause != id_}
 
     # -- what must follow
 
@@ -282,10 +395,14 @@ class Rules:
         if self.phase == "booting" and self.coming_up is None and not self.missing:
             self.phase = "up"
             self.started = True
-            for id_, now, spec in self.early:
-                same = self.children.get(id_) is spec
-                if same and self.phase == "up" and id_ in self.failed - self.missing:
-                    self._fail(id_, now, retry=False)
+            for early in self.early:
+                same = early.id in self.children and self.births[early.id] == early.birth
+                if self.phase != "up":
+                    break
+                if early.for_good:
+                    self._ended_for_good(early.spec)
+                elif same and early.id in self.failed - self.missing:
+                    self._fail(early.id, early.now, retry=False)
             self.early.clear()
         in_order = [id_ for id_ in self.children if id_ in self.condemned]
         if self.simple:
@@ -305,7 +422,8 @@ class Rules:
             if not self.up | self.stopping:
                 self.phase = "over"
         elif self.phase != "new" and self.coming_up is None:
-            held_up = self.grouped and (self.condemned or self.stopping)
+            self.hold &= bool(self.condemned or self.stopping)
+            held_up = self.hold or (self.grouped and (self.condemned or self.stopping))
             first = next((id_ for id_ in self.children if id_ in self.missing), None)
             if first is not None and not held_up:
                 self.orders.add(("start", first))
@@ -321,4 +439,6 @@ class Rules:
             return "starting" if id_ == self.coming_up else "running"
         if id_ in self.failed:
             return "restarting"
-        return "starting" if id_ in self.missing else "stopped"
+        if id_ in self.missing:
+            return "starting"
+        return "parked" if id_ in self.parked else "stopped"

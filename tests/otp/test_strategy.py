@@ -27,7 +27,7 @@ from otp._protocol import (
     TerminateChild,
 )
 from otp._spec import Backoff
-from otp._strategy import HISTORY
+from otp._core_state import HISTORY
 from tests.otp.simulator import CRASH, Simulation, a_child
 
 STEADY = Backoff(initial=1.0, factor=2.0, cap=8.0, jitter=0.0, reset_after=60.0)
@@ -457,7 +457,7 @@ def test_the_history_remembers_the_last_decisions():
         sim.end("a")
     assert sim.verdicts() == ["restart"] * HISTORY
     last = sim.last()
-    assert (last.time, last.child, last.reason) == (50.0, "a", CRASH)
+    assert (last.time, last.child, str(last.reason)) == (50.0, "a", str(CRASH))
     assert last.incarnation == sim.alive["a"] - 1
     assert (last.used, last.limit) == (6, 1000)
 

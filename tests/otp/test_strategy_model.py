@@ -10,14 +10,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from otp._exit import Crashed, ExitReason, Killed, Normal, Shutdown
 from otp._protocol import (
     AddChild,
+    Change,
     ChildDown,
     ChildFailedToStart,
     ChildIgnored,
     ChildUp,
+    Decision,
     DeleteChild,
     Event,
     GiveUp,
     Note,
+    RenewSpec,
     Reply,
     Request,
     RestartChild,
@@ -33,7 +36,7 @@ from otp._protocol import (
     Stopped,
     TerminateChild,
 )
-from otp._spec import Backoff, ChildSpec, Strategy, Supervisor, child
+from otp._spec import AutoShutdown, Backoff, ChildSpec, RestartBudget, Strategy, Supervisor, child
 from otp._strategy import SupervisorCore
 from tests.otp.rules import Rules
 
@@ -50,24 +53,41 @@ BACKOFF = Backoff(initial=1.0, factor=3.0, cap=5.0, jitter=0.5, reset_after=4.0)
 def nothing(*_: object) -> None: ...
 
 
-def specs(id_: str) -> st.SearchStrategy[ChildSpec]:
-    return st.builds(
-        lambda restart, backoff: child(nothing, id=id_, restart=restart, backoff=backoff),
-        st.sampled_from(["permanent", "permanent", "transient", "temporary"]),
-        st.sampled_from([None, None, BACKOFF]),
+@st.composite
+def specs(draw: st.DrawFn, id_: str, *, significant: bool = False) -> ChildSpec:
+    restart = draw(st.sampled_from(["permanent", "permanent", "transient", "temporary"]))
+    return child(
+        nothing,
+        id=id_,
+        restart=restart,
+        significant=significant and restart != "permanent" and draw(st.booleans()),
+        backoff=draw(st.sampled_from([None, None, BACKOFF])),
+        budget=draw(st.sampled_from([None, None, *BUDGETS])),
     )
 
 
+BUDGETS = [
+    RestartBudget(intensity=1, on_exceed="park"),
+    RestartBudget(intensity=0, on_exceed="park"),
+    RestartBudget(intensity=0, on_exceed="drop"),
+    RestartBudget(intensity=1, on_exceed="escalate"),
+]
+
+
 @st.composite
-def supervisors(draw: st.DrawFn) -> Supervisor:
-    strategy: Strategy = draw(st.sampled_from(get_args(Strategy)))
-    children = 1 if strategy == "simple_one_for_one" else draw(st.integers(0, 4))
+def supervisors(draw: st.DrawFn, *, kinds: tuple[Strategy, ...] = get_args(Strategy), most: int = 4) -> Supervisor:
+    strategy: Strategy = draw(st.sampled_from(kinds))
+    simple = strategy == "simple_one_for_one"
+    auto_shutdown: AutoShutdown = "never" if simple else draw(st.sampled_from(["never", *get_args(AutoShutdown)]))
+    ids = IDS[:1] if simple else draw(st.permutations(IDS))[: draw(st.integers(0, most))]
     return Supervisor(
-        [draw(specs(id_)) for id_ in IDS[:children]],
+        [draw(specs(id_, significant=auto_shutdown != "never")) for id_ in ids],
         strategy=strategy,
         intensity=draw(st.sampled_from([0, 1, 3, 6, 1000, 1000])),
-        period=5.0,
+        period=draw(st.sampled_from([5.0, 5.0, 2.0])),
         backoff=draw(st.sampled_from([None, None, None, BACKOFF])),
+        auto_shutdown=auto_shutdown,
+        max_children=draw(st.sampled_from([None, 1, 3])) if simple else None,
     )
 
 
@@ -88,7 +108,8 @@ class CoreMachine(RuleBasedStateMachine):
         self.incarnation = 0
         # For what is checked without the rules.
         self.failures = 0
-        self.charges: list[float] = []
+        self.charges = 0
+        self.life_specs: dict[str, ChildSpec] = {}
         self.lives: dict[str, int] = {}
         self.resting: set[str] = set()
         self.model.start()
@@ -101,7 +122,7 @@ class CoreMachine(RuleBasedStateMachine):
         orders = set()
         replies: dict[Request, type] = {}
         retries = []
-        if isinstance(event, AddChild | StartInstance | TerminateChild | RestartChild | DeleteChild):
+        if isinstance(event, AddChild | StartInstance | TerminateChild | RestartChild | DeleteChild | Change):
             self.open_requests.add(event)
         actions = self.core.handle(event)
         for action in actions:
@@ -119,10 +140,12 @@ class CoreMachine(RuleBasedStateMachine):
                     self.note_reply(request, error)
                 case ScheduleRetry(generation=generation, delay=delay):
                     retries.append((generation, delay))
+                case RenewSpec(id=id_, incarnation=incarnation, spec=spec):
+                    assert self.live[id_] == incarnation
+                    self.life_specs[id_] = spec
                 case Note(decision=decision):
-                    if decision.verdict in ("restart", "retry", "give up"):
-                        self.charges.append(decision.time)
-                        self.check_charge(decision.verdict == "give up")
+                    if decision.verdict in ("restart", "retry", "give up", "park", "drop"):
+                        self.check_charge(decision)
                 case StartFailed() | GiveUp() | Stopped():
                     assert not self.live, "children left at the end"
                     assert action is actions[-1] or not orders
@@ -150,6 +173,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.incarnation = action.incarnation
         self.starting = action
         self.live[action.id] = action.incarnation
+        self.life_specs[action.id] = action.spec
         self.lives[action.id] = self.lives.get(action.id, 0) + 1
         if action.spec.restart == "temporary":
             assert self.lives[action.id] == 1, "a temporary child restarted"
@@ -164,9 +188,10 @@ class CoreMachine(RuleBasedStateMachine):
                 assert action.id == [id_ for id_ in order if id_ in self.live][-1], "not in reverse order"
         self.stopping[action.id] = action.incarnation
 
-    def check_charge(self, gave_up: bool) -> None:
-        assert gave_up == (self.used() > self.core.spec.intensity)
-        assert len(self.charges) <= self.failures, "more charges than failures"
+    def check_charge(self, decision: Decision) -> None:
+        self.charges += 1
+        assert (decision.verdict in ("give up", "park", "drop")) == (decision.used > decision.limit)
+        assert self.charges <= self.failures, "more charges than failures"
 
     def note_reply(self, request: Request, error: object) -> None:
         if error is not None:
@@ -185,7 +210,14 @@ class CoreMachine(RuleBasedStateMachine):
         assert [s.id for s in states] == list(self.model.children)
         assert {s.id: s.incarnation for s in states if s.incarnation is not None} == self.live
         assert self.core.count().active == len(self.live)
-        assert self.core.restarts(self.now) == self.used()
+        assert self.core.restarts(self.now) == self.model.used(self.now)
+        for state in states:
+            if state.incarnation is not None:
+                assert self.life_specs[state.id] is state.spec, "lives under an old spec"
+            if not self.model.simple:
+                assert state.spec == self.model.children[state.id]
+            if state.status == "parked":
+                assert state.reason is not None
         for id_ in set(self.lives) - {state.id for state in states}:
             self.lives[id_] = 0  # forgotten: what comes next under that id is another child
 
@@ -198,7 +230,7 @@ class CoreMachine(RuleBasedStateMachine):
             return
         assert not self.open_requests
         for state in self.core.which():
-            assert state.status in ("running", "stopped")
+            assert state.status in ("running", "stopped", "parked")
             if state.status == "stopped":
                 assert state.id in self.resting, "a child was lost"
 
@@ -282,16 +314,19 @@ class CoreMachine(RuleBasedStateMachine):
         assert (self.core.which(), self.core.history) == before
 
     def somebody_asks(self, data: st.DataObject) -> None:
-        kinds = [AddChild, StartInstance, TerminateChild, RestartChild, DeleteChild]
+        kinds = [AddChild, StartInstance, TerminateChild, RestartChild, DeleteChild, Change]
         if self.core.spec.strategy == "simple_one_for_one":
             kinds += [StartInstance] * 4
         kind = data.draw(st.sampled_from(kinds))
         if kind is AddChild:
-            request: Request = AddChild(data.draw(st.sampled_from(IDS).flatmap(specs)))
+            request: Request = AddChild(data.draw(st.sampled_from(IDS).flatmap(lambda id_: specs(id_, significant=True))))
         elif kind is StartInstance:
-            request = StartInstance()
+            request = StartInstance((), data.draw(st.sampled_from([None, None, "x", "y"])))
+        elif kind is Change:
+            request = Change(data.draw(self.changes()))
+            self.note_change(request.spec)
         else:
-            request = kind(data.draw(st.sampled_from([*self.model.children, *IDS, "a:1", "a:2"])))
+            request = kind(data.draw(st.sampled_from([*self.model.children, *IDS, "a:1", "a:2", "a:x"])))
         self.model.request(request)
         self.hand_over(request)
 
@@ -323,8 +358,22 @@ class CoreMachine(RuleBasedStateMachine):
 
     # -- helpers
 
-    def used(self) -> int:
-        return len([stamp for stamp in self.charges if self.now - stamp <= self.core.spec.period])
+    def changes(self) -> st.SearchStrategy[Supervisor]:
+        kinds: tuple[Strategy, ...] = get_args(Strategy)
+        same = tuple(kind for kind in kinds if (kind == "simple_one_for_one") == self.model.simple)
+        return st.one_of(supervisors(kinds=same, most=5), supervisors(kinds=same, most=5), supervisors(kinds=kinds))
+
+    def note_change(self, spec: Supervisor) -> None:
+        """What is added is not started; and who turned from temporary to another kind may have two lives, or none."""
+        if self.model.phase not in ("booting", "up") or self.model.simple != (spec.strategy == "simple_one_for_one"):
+            return
+        known = {id_: old.restart for id_, old in self.model.children.items()}
+        for id_, restart in known.items() if self.model.simple else [(each.id, each.restart) for each in spec.children]:
+            new = spec.children[0].restart if self.model.simple else restart
+            if id_ not in known or known[id_] == "temporary" != new:
+                self.resting.add(id_)
+            if new == "temporary":
+                self.lives[id_] = 0
 
     def running(self) -> list[str]:
         starting = self.starting.id if self.starting is not None else None
