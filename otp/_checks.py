@@ -34,12 +34,6 @@ def whole(argument: str, value: object, *, least: int) -> None:
         raise ValueError(f"{argument} must be a whole number >= {least}, not {value!r}")
 
 
-def flag(argument: str, value: object) -> None:
-    """True or False."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{argument} must be True or False, not {value!r}")
-
-
 def text(argument: str, value: object, *, without: str | None = None) -> None:
     """A string that is not empty, ``without`` a certain character in it."""
     if not isinstance(value, str) or not value or (without is not None and without in value):

@@ -1,9 +1,9 @@
 """A readable log of what happens in a tree: one line per event, to the standard library's logging.
 
 The logger is ``otp``. Starts and clean ends are INFO, crashes and what the supervisor makes of them WARNING, giving up
-(a child or oneself) and what is stuck ERROR. The whole traceback of a crash follows at DEBUG. So does what becomes of guests (one per job,
-perhaps), as their host tells what follows from it. Each record carries the event itself as
-``record.event``, for handlers that write JSON.
+(a child or oneself) and what is stuck ERROR. The whole traceback of a crash follows at DEBUG. So does what becomes of
+guests (one per job, perhaps), as their host tells what follows from it. Each record carries the event itself as
+``record.event``, for handlers that write JSON. A line is never more than one line, whatever an exception has to say.
 """
 
 from __future__ import annotations
@@ -103,9 +103,7 @@ def _log_decision(event: events.SupervisorDecided) -> None:
     )
     if decision.verdict in ("give up", "roll back", "park", "drop"):
         level = logging.ERROR
-    elif decision.verdict == "auto shutdown":
-        level = logging.INFO
-    elif decision.verdict in ("leave", "forget") and is_normal_class(decision.reason):
+    elif decision.verdict in ("leave", "forget", "auto shutdown") and is_normal_class(decision.reason):
         level = logging.INFO
     else:
         level = logging.WARNING

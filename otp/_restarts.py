@@ -25,13 +25,13 @@ from . import _protocol as p  # pyright: ignore[reportPrivateUsage]  # private t
 from ._errors import GaveUp
 from ._exit import Crashed, ExitReason, Shutdown, is_normal_class
 from ._intensity import RestartWindow
+from ._roster import Slot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
     from ._core_state import CoreState
-    from ._roster import Slot
 
 AUTO_SHUTDOWN = Shutdown("auto shutdown")
 
@@ -41,7 +41,7 @@ class _Wait:
     """A restart that waits: who failed first, and all who come back with it unless something happens to them."""
 
     cause: Slot
-    members: list[Slot] = field(factory=list["Slot"])
+    members: list[Slot] = field(factory=list[Slot])
 
 
 class Restarts:

@@ -104,7 +104,7 @@ class ChildSpec:
         if self.name is not None:
             checks.text("name", self.name)
         checks.choice("restart", self.restart, get_args(Restart))
-        checks.flag("significant", self.significant)
+        checks.instance("significant", self.significant, bool, "True or False")
         if self.significant and self.restart == "permanent":
             raise ValueError(
                 f"significant must be False for child {self.id!r}, whose restart is 'permanent': "

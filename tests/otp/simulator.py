@@ -19,6 +19,7 @@ from otp._protocol import (
     Event,
     GiveUp,
     Note,
+    RenewSpec,
     Reply,
     Request,
     RetryDue,
@@ -32,7 +33,7 @@ from otp._protocol import (
     StopChild,
     Stopped,
 )
-from otp._spec import Backoff, ChildSpec, Restart, Strategy, Supervisor, child
+from otp._spec import AutoShutdown, Backoff, ChildSpec, Restart, RestartBudget, Strategy, Supervisor, child
 from otp._strategy import SupervisorCore
 
 
@@ -43,8 +44,15 @@ class Boom(Exception):
 CRASH = Crashed(Boom("boom"))
 
 
-def a_child(id_: str, restart: Restart = "permanent", backoff: Backoff | None = None) -> ChildSpec:
-    return child(lambda *_: None, id=id_, restart=restart, backoff=backoff)
+def a_child(
+    id_: str,
+    restart: Restart = "permanent",
+    backoff: Backoff | None = None,
+    *,
+    budget: RestartBudget | None = None,
+    significant: bool = False,
+) -> ChildSpec:
+    return child(lambda *_: None, id=id_, restart=restart, backoff=backoff, budget=budget, significant=significant)
 
 
 class Simulation:
@@ -57,9 +65,19 @@ class Simulation:
         period: float = 5.0,
         restart: Restart = "permanent",
         backoff: Backoff | None = None,
+        auto_shutdown: AutoShutdown = "never",
+        max_children: int | None = None,
     ) -> None:
         specs = [a_child(id_, restart) for id_ in children.split()] if isinstance(children, str) else children
-        spec = Supervisor(specs, strategy=strategy, intensity=intensity, period=period, backoff=backoff)
+        spec = Supervisor(
+            specs,
+            strategy=strategy,
+            intensity=intensity,
+            period=period,
+            backoff=backoff,
+            auto_shutdown=auto_shutdown,
+            max_children=max_children,
+        )
         self.core = SupervisorCore(spec, path="app", rng=Random(0))
         self.parallel_stops = strategy == "simple_one_for_one"
         self.now = 0.0
@@ -99,8 +117,8 @@ class Simulation:
     def add(self, spec: ChildSpec) -> Reply:
         return self.ask(AddChild(spec))
 
-    def spawn(self, *args: object) -> ChildState:
-        reply = self.ask(StartInstance(args))
+    def spawn(self, *args: object, key: str | None = None) -> ChildState:
+        reply = self.ask(StartInstance(args, key))
         assert reply.error is None
         assert reply.child is not None
         return reply.child
@@ -210,6 +228,8 @@ class Simulation:
             case StartFailed() | GiveUp() | Stopped():
                 assert not self.alive, "children left at the end"
                 self.outcome = action
+            case RenewSpec(id=id_, incarnation=incarnation):
+                assert self.alive[id_] == incarnation, "the wrong incarnation"
             case Note():
                 pass
             case _:

@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from otp._core_state import HISTORY
 from otp._errors import FailedToStart, GaveUp
 from otp._exit import Normal, Shutdown
 from otp._protocol import (
@@ -27,7 +28,6 @@ from otp._protocol import (
     TerminateChild,
 )
 from otp._spec import Backoff
-from otp._core_state import HISTORY
 from tests.otp.simulator import CRASH, Simulation, a_child
 
 STEADY = Backoff(initial=1.0, factor=2.0, cap=8.0, jitter=0.0, reset_after=60.0)

@@ -36,7 +36,7 @@ from otp._protocol import (
     Stopped,
     TerminateChild,
 )
-from otp._spec import AutoShutdown, Backoff, ChildSpec, RestartBudget, Strategy, Supervisor, child
+from otp._spec import AutoShutdown, Backoff, ChildSpec, Restart, RestartBudget, Strategy, Supervisor, child
 from otp._strategy import SupervisorCore
 from tests.otp.rules import Rules
 
@@ -55,7 +55,7 @@ def nothing(*_: object) -> None: ...
 
 @st.composite
 def specs(draw: st.DrawFn, id_: str, *, significant: bool = False) -> ChildSpec:
-    restart = draw(st.sampled_from(["permanent", "permanent", "transient", "temporary"]))
+    restart: Restart = draw(st.sampled_from(["permanent", "permanent", "transient", "temporary"]))
     return child(
         nothing,
         id=id_,
@@ -319,7 +319,7 @@ class CoreMachine(RuleBasedStateMachine):
             kinds += [StartInstance] * 4
         kind = data.draw(st.sampled_from(kinds))
         if kind is AddChild:
-            request: Request = AddChild(data.draw(st.sampled_from(IDS).flatmap(lambda id_: specs(id_, significant=True))))
+            request: Request = AddChild(data.draw(specs(data.draw(st.sampled_from(IDS)), significant=True)))
         elif kind is StartInstance:
             request = StartInstance((), data.draw(st.sampled_from([None, None, "x", "y"])))
         elif kind is Change:
