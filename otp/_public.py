@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import Any
 
 
@@ -14,5 +15,7 @@ def claim(package: dict[str, Any]) -> None:
     """
     home: str = package["__name__"]
     for name, exported in list(package.items()):
-        if not name.startswith("_") and getattr(exported, "__module__", "").startswith(f"{home}._"):
+        if name.startswith("_") or not isinstance(exported, type | FunctionType):
+            continue  # constants and types of types have no home to be set
+        if exported.__module__.startswith(f"{home}._"):
             exported.__module__ = home

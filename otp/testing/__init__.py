@@ -2,6 +2,7 @@
 
 from trio.testing import wait_all_tasks_blocked as settle
 
+from .._public import claim as _claim
 from ._drive import Driven as Driven
 from ._drive import drive as drive
 from ._events import CapturedEvents as CapturedEvents
@@ -38,3 +39,5 @@ __all__ = [
     "seeded_schedules",
     "settle",
 ]
+
+_claim(globals())

@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 import otp
+import otp.testing
 
 PUBLIC = {name: value for name, value in vars(otp).items() if not name.startswith("_") and not inspect.ismodule(value)}
 OWN = [value for value in PUBLIC.values() if inspect.isclass(value) or inspect.isfunction(value)]
@@ -21,10 +22,10 @@ def test_everything_public_is_at_home_in_otp():
     assert repr(otp.Killed) == "<class 'otp.Killed'>"
 
 
-def test_what_is_not_ours_stays_where_it_is():
-    from otp.testing import settle
-
-    assert settle.__module__.partition(".")[0] == "trio"
+def test_so_is_everything_in_otp_testing_but_what_is_trios():
+    homes = {name: getattr(otp.testing, name).__module__ for name in otp.testing.__all__}
+    assert homes.pop("settle").partition(".")[0] == "trio"
+    assert set(homes.values()) == {"otp.testing"}
 
 
 @pytest.mark.parametrize("value", OWN, ids=lambda value: value.__name__)
