@@ -9,6 +9,8 @@ from ._call import Call as Call
 from ._child import Behaviour as Behaviour
 from ._child import ChildContext as ChildContext
 from ._child import current_context as current_context
+from ._deferred import DEFERRED as DEFERRED
+from ._deferred import ReplyTo as ReplyTo
 from ._errors import CallingSelf as CallingSelf
 from ._errors import CallTimeout as CallTimeout
 from ._errors import FailedToStart as FailedToStart

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import trio
 from trio.lowlevel import checkpoint, current_task, wait_task_rescheduled
 
-from ._call import Request
+from . import _checks as checks
+from ._call import Request, Turn
 from ._child import Behaviour, ChildContext, life_of
+from ._deferred import DEFERRED, Owed, ReplyTo
+from ._entries import ENTRIES, Continue, Entry, Halt
 from ._exit import Crashed, ExitReason, Killed, Normal, Shutdown, Stop
 from ._helpers import Helpers
-from ._mailbox import BATCH, SLICE, Halt
+from ._idle import Idle
+from ._mailbox import BATCH, SLICE, insert_next
 from ._unwrap import unwrap
 
 if TYPE_CHECKING:
@@ -28,16 +32,6 @@ WIND_DOWN: Final = 0.75
 T = TypeVar("T")
 
 _logger = logging.getLogger("otp")
-
-
-@final
-class Turn:
-    """A call of an actor's helper to the actor: what to do in its turn."""
-
-    __slots__ = ("fn",)
-
-    def __init__(self, fn: Callable[[], Awaitable[object]]) -> None:
-        self.fn = fn
 
 
 class Actor(Behaviour):
@@ -104,8 +98,10 @@ class Actor(Behaviour):
     async def handle_call(self, request: Any) -> Any:
         """Handle one call; what this returns is the answer. By default calls crash the actor.
 
-        An exception crashes the actor, and the caller gets :exc:`NotAlive` with it as the cause; an error that the
-        caller should deal with is a value to return.
+        To answer later, or to have somebody else answer, keep :meth:`reply_to` and return :data:`DEFERRED`.
+
+        An exception crashes the actor, and the caller gets :exc:`NotAlive` with it as the cause. An error that the
+        caller should deal with is a value to return, or is raised there by :meth:`ReplyTo.reply_error`.
         """
         raise NotImplementedError(f"{type(self).__qualname__} does not handle calls: it got {request!r}")
 
@@ -115,6 +111,14 @@ class Actor(Behaviour):
         It is shielded from cancellation for what is left of the `shutdown` time, at least a quarter of it when the
         actor was asked to stop, then it is cut short. With ``shutdown="brutal"`` it runs up to its first wait.
         """
+
+    async def handle_continue(self, what: Any) -> None:
+        """Go on with what :meth:`continue_with` was called with. By default that crashes the actor."""
+        raise NotImplementedError(f"{type(self).__qualname__} does not handle what it continues with: {what!r}")
+
+    async def handle_idle(self) -> None:
+        """Nothing came for as long as :meth:`idle_after` said. By default that crashes the actor."""
+        raise NotImplementedError(f"{type(self).__qualname__} does not handle its idle timeout")
 
     # -- what an actor can do -----------------------------------------------------------------------------
 
@@ -144,6 +148,40 @@ class Actor(Behaviour):
         """
         return cast("T", await self.me.call(Turn(fn), timeout=math.inf))
 
+    def continue_with(self, what: object) -> None:
+        """Have `handle_continue` called with `what`, before the next message (gen_server's ``continue``).
+
+        It splits one step in two: answer or come up first, then do the rest, with nothing in between. From `init` it
+        comes before everything, also what `init` sent itself. Several are done in the order in which they were asked
+        for, and a continuation may ask for the next. :meth:`stop` and an error go before it.
+        """
+        self._next(Continue(what))
+
+    def idle_after(self, seconds: float) -> None:
+        """Have `handle_idle` called when no message or call comes for `seconds` after this handler is done.
+
+        Any message or call cancels it, and so does one that is waiting already; each handler that wants it asks anew. A
+        tool's question (:meth:`Ref.inspect`) does not. With 0 it comes at once if nothing is waiting, before all that
+        comes later. It is gen_server's timeout with one difference: what a handler waits for itself does not count,
+        since the time begins when it is done.
+
+        Raises:
+            ValueError: if `seconds` is not a finite number >= 0.
+        """
+        checks.seconds("seconds", seconds)
+        self._next(Idle(seconds))
+
+    def reply_to(self) -> ReplyTo:
+        """In `handle_call`: the right to answer this call later, or from elsewhere; then return :data:`DEFERRED`.
+
+        Raises:
+            RuntimeError: if no call is being handled.
+        """
+        running = self._life.box.running
+        if running is None or type(running.message) is Turn:
+            raise RuntimeError(f"{self._life.path} is not handling a call, so there is nobody to reply to")
+        return ReplyTo(running, self._life)
+
     def stop(self, reason: ExitReason | None = None) -> None:
         """End after the current handler, with `reason` (default: :class:`Normal`); unread messages are dropped.
 
@@ -155,6 +193,16 @@ class Actor(Behaviour):
             life.box.halt(reason)
         else:
             life.early = [Halt(reason)]
+
+    def _next(self, entry: Entry) -> None:
+        """Do something before the next message."""
+        life = self._life
+        if life.up:
+            life.box.put_next(entry)
+            return
+        if life.early is None:
+            life.early = []
+        insert_next(life.early, entry)
 
     # -- the life of an actor -----------------------------------------------------------------------------
 
@@ -216,12 +264,14 @@ class Actor(Behaviour):
             enough = 0.0
             while queue:
                 message = queue.popleft()
-                if type(message) is Request:
-                    await self._answer(life, message)
-                elif type(message) is Halt:
-                    return message.reason
-                else:
+                if type(message) not in ENTRIES:
                     await handle(message)
+                elif isinstance(message, Request):
+                    await self._answer(life, message)
+                else:
+                    ending = await cast("Entry", message).act(self, life)
+                    if ending is not None:
+                        return ending
                 # Look at the clock after 1, 2, 4, ... messages: that is cheap for fast handlers, and with slow ones
                 # the slice is at most overdrawn by as much again. In virtual time only the count matters.
                 handled += 1
@@ -242,9 +292,14 @@ class Actor(Behaviour):
         message = request.message
         answer = await (message.fn() if type(message) is Turn else self.handle_call(message))
         life.answer_by = math.inf
-        life.box.running = None
-        if not request.reply(answer):
-            life.runtime.late_replies += 1
+        if answer is not DEFERRED:
+            life.box.running = None
+            if not request.reply(answer):
+                life.runtime.late_replies += 1
+        elif life.box.running is request:  # (unless it was forwarded)
+            life.box.running = None
+            if request.open:
+                life.part(Owed).add(request)
 
     def _wind_down(self) -> None:
         """The supervisor asks to stop: handle what is there, in time."""

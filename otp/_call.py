@@ -16,9 +16,12 @@ import outcome
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
+from ._entries import Entry
 from ._errors import CallTimeout
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from ._life import Life
 
 R_co = TypeVar("R_co", covariant=True)
@@ -43,14 +46,26 @@ class Call(Generic[R_co]):
 
 
 @final
-class Request:
-    """One call under way: the message, who waits for the answer, and until when."""
+class Turn:
+    """The message of a call that is not for `handle_call`: a function that is run in the actor's turn."""
+
+    __slots__ = ("fn",)
+
+    def __init__(self, fn: Callable[[], Awaitable[object]]) -> None:
+        self.fn = fn
+
+
+class Request(Entry):
+    """One call under way: the message, who waits for the answer, and until when.
+
+    Of all entries it is by far the most frequent, so the receiver sees to it itself and not by `act`.
+    """
 
     __slots__ = ("deadline", "expires", "message", "target", "task", "watched")
 
     def __init__(self, message: object, target: Life, task: Task, expires: float, deadline: float) -> None:
         self.message = message
-        self.target = target
+        self.target = target  # who owes the answer: another one, after it was forwarded
         self.task: Task | None = task
         self.expires = expires  # when this call itself times out
         self.deadline = deadline  # the same, or earlier: when whoever waits for the caller stops waiting
@@ -77,12 +92,26 @@ class Request:
         self._take()
         return Abort.SUCCEEDED
 
+    @property
+    def open(self) -> bool:
+        """Whether somebody waits for the answer and has not got it."""
+        return self.task is not None
+
     def _take(self) -> Task | None:
         task = self.task
         self.task = None
         if self.watched is not None:
             self.watched.pop(self, None)
         return task
+
+
+@final
+class Query(Request):
+    """A question of a tool, such as :meth:`Ref.inspect`: it overtakes messages, and to the actor it is none."""
+
+    __slots__ = ()
+
+    jumps_queue = True
 
 
 @final

@@ -261,7 +261,9 @@ async def run_child(life: Life) -> None:
         # Names are free and callers are answered before anybody hears of the exit: who hears of it may start anew.
         if life.spec.name is not None:
             runtime.registry.release(life.spec.name, life.ref)
-        life.close_mailbox(Normal() if outcome == "ignored" else outcome)
+        reason = Normal() if outcome == "ignored" else outcome
+        life.close_mailbox(reason)
+        life.end(reason)
         if life.has_conditions:
             runtime.conditions.clear(life.path)
         runtime.stopping.discard(life)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, TypeVarTuple, final
 
 import trio
@@ -24,12 +25,13 @@ class Helpers:
     scheduler pass, and has to be opened before anybody knows whether it will be used; this is made on first use.
     """
 
-    __slots__ = ("_closed", "_early", "_life", "_nursery", "_opened")
+    __slots__ = ("_cancelled", "_closed", "_early", "_life", "_nursery", "_opened")
 
     def __init__(self, life: Life) -> None:
         self._life = life
         self._nursery: trio.Nursery | None = None
         self._early: list[Callable[[trio.Nursery], None]] = []
+        self._cancelled = False
         self._opened = trio.Event()
         self._closed = trio.Event()
         life.parent.nursery.start_soon(self._run, name=f"helpers of {life.spec.id}")
@@ -58,6 +60,7 @@ class Helpers:
         """Cancel all helpers and wait until they have ended; being cancelled here ends only the wait."""
         await self._opened.wait()
         assert self._nursery is not None
+        self._cancelled = True
         self._nursery.cancel_scope.cancel(reason="the actor has ended")
         await self._closed.wait()
 
@@ -68,6 +71,10 @@ class Helpers:
                     spawn(self._nursery)
                 self._opened.set()
                 await trio.sleep_forever()
+            if not self._cancelled and trio.current_effective_deadline() > -math.inf:
+                # Nobody cancelled that nursery. It did so itself, which is what a nursery makes of a Cancelled that a
+                # task has got from somewhere else and raises, and then it takes it for its own and drops it.
+                raise RuntimeError("a helper task raised trio.Cancelled although nobody had cancelled it")  # noqa: TRY301
         except BaseException as raised:  # (it goes to the actor, which it makes crash)
             error = unwrap(raised)
             if isinstance(error, trio.Cancelled):

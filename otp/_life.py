@@ -8,13 +8,14 @@ children never use is made when it is first asked for.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, final
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, cast, final
 
 import trio
 
 from ._events import MessagesDropped
 from ._exit import ExitReason
 from ._mailbox import Box
+from ._part import Part
 from ._ref import Ref
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from ._spec import ChildSpec
     from ._supervisor import SupervisorTask
     from ._supervisor_ref import SupervisorRef
+
+P = TypeVar("P", bound=Part)
 
 Outcome: TypeAlias = ExitReason | Literal["ignored"]
 """How a life ended: the exit reason, or that the child said in its init that it is not needed."""
@@ -79,6 +82,7 @@ class Life:
         "incarnation",
         "on_stop",
         "parent",
+        "parts",
         "ref",
         "runtime",
         "scope",
@@ -121,6 +125,8 @@ class Life:
         # What an actor sends itself in its init.
         self.early: list[object] | None = None
         self.has_conditions = False
+        # What it makes use of that most do not, each made on first use.
+        self.parts: dict[type[Part], Part] | None = None
 
     @property
     def path(self) -> str:
@@ -132,6 +138,19 @@ class Life:
     def guest(self) -> bool:
         """Whether it lives inside another child; see `host`."""
         return self.parent.has_guests
+
+    def part(self, kind: type[P]) -> P:
+        """The part of that kind, made when it is first asked for."""
+        if self.parts is None:
+            self.parts = {}
+        found = self.parts.get(kind)
+        if found is None:
+            found = self.parts[kind] = kind(self)
+        return cast("P", found)
+
+    def if_used(self, kind: type[P]) -> P | None:
+        """The part of that kind, if it was ever asked for."""
+        return None if self.parts is None else cast("P | None", self.parts.get(kind))
 
     def started(self) -> None:
         """Init is done: the init timeout ends, and the supervisor goes on to the next child."""
@@ -185,6 +204,9 @@ class Life:
     def close_mailbox(self, reason: ExitReason) -> None:
         """Take no more messages; callers are told, what is unread is dropped."""
         unread = self.box.close(reason)
+        if self.parts is not None:
+            for part in list(self.parts.values()):
+                part.mailbox_closed()
         if unread and self.runtime.events.wants(MessagesDropped):
             self.runtime.events.emit(
                 MessagesDropped(
@@ -195,6 +217,13 @@ class Life:
                     count=len(unread),
                 )
             )
+
+    def end(self, reason: ExitReason) -> None:
+        """The life is over: nothing of it runs any more, and its name is free. Tell those who want to know."""
+        self.box.end()
+        if self.parts is not None:
+            for part in list(self.parts.values()):
+                part.ended(reason)
 
     def fail(self, error: BaseException) -> None:
         """A helper task of the child failed: so does the child."""

@@ -5,8 +5,8 @@ message and moves 0.14 million of them a second, a deque emptied in batches 4.6 
 wakes the receiver if it is parked; the receiver takes what is there, up to `BATCH` messages or about `SLICE` seconds,
 before it lets others run.
 
-Control messages (stop now, and later: inspect) are put at the *front*. That is their lane: they overtake all user
-messages, and the receiver needs no second look per message.
+What must not wait behind a backlog (stop now, continue, inspect) is put at the *front*, behind others of its kind. That
+is its lane: it overtakes all messages, and the receiver needs no second look per message.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
 from ._call import Request
-from ._errors import MailboxFull, NoMailbox, NotAlive
+from ._entries import Entry, Halt, Notice
+from ._errors import MailboxFull, NoMailbox, NotAlive, OtpError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, MutableSequence
+
     from ._exit import ExitReason
     from ._life import Life
 
@@ -37,21 +40,9 @@ _NEW: Final = 1  # open, but nothing was ever put in
 _OPEN: Final = 2
 _STOPPING: Final = 3  # what is in it will be handled, nothing more is accepted
 _CLOSED: Final = 4
+_ENDED: Final = 5  # and its owner has cleaned up, too
 
 _EMPTY: Final[deque[object]] = deque(maxlen=0)  # shared by all boxes without messages; nothing is ever put in
-
-
-@final
-class Halt:
-    """Control message: end with `reason`.
-
-    At the front of the queue it means now, after the current handler; at its end, when what is there is handled.
-    """
-
-    __slots__ = ("reason",)
-
-    def __init__(self, reason: ExitReason) -> None:
-        self.reason = reason
 
 
 @attrs.frozen(kw_only=True)
@@ -101,7 +92,8 @@ class Box:
             MailboxFull: if there is no room.
         """
         if len(self.queue) >= self.limit:
-            self.make_room()
+            self.put_slowly(message)
+            return
         self.queue.append(message)
         task = self.parked
         if task is not None:
@@ -143,6 +135,33 @@ class Box:
             self.queue.extendleft(reversed(messages))
             self._wake()
 
+    def put_next(self, entry: Entry) -> None:
+        """Put an entry before all messages, behind others of its kind that are there already.
+
+        Raises:
+            NotAlive: if the receiver has ended.
+            NoMailbox: if it is not one that takes messages.
+        """
+        self._allocate()
+        if self.state not in (_OPEN, _STOPPING):
+            raise self._refusal()
+        insert_next(self.queue, entry)
+        self._wake()
+
+    def put_notice(self, notice: Notice | Entry) -> None:
+        """Append something that the receiver has asked for: the limit does not apply. Dropped if it takes no more."""
+        self._allocate()
+        if self.state == _OPEN:
+            self.queue.append(notice)
+            self._wake()
+
+    def take_back(self, notices: Callable[[object], bool]) -> None:
+        """Remove those entries that `notices` says."""
+        if any(notices(entry) for entry in self.queue):
+            kept = [entry for entry in self.queue if not notices(entry)]
+            self.queue.clear()
+            self.queue.extend(kept)
+
     def admit(self) -> None:
         """Take in the messages of as many waiting senders as there is room for; the receiver calls it now and then.
 
@@ -161,7 +180,7 @@ class Box:
 
     def halt(self, reason: ExitReason) -> None:
         """Make the receiver end after what it is doing now."""
-        if self.state != _CLOSED:
+        if self.state < _CLOSED:
             self._allocate()
             self.queue.appendleft(Halt(reason))
             self._wake()
@@ -188,11 +207,20 @@ class Box:
         for message in self.queue:
             if isinstance(message, Request):
                 message.fail(self.not_alive())
-            elif not isinstance(message, Halt):
+            elif not isinstance(message, Entry | Notice):
                 unread.append(message)
         self.queue = _EMPTY
         self._refuse_senders()
         return unread
+
+    def end(self) -> None:
+        """The owner has cleaned up, too."""
+        self.state = _ENDED
+
+    @property
+    def ended(self) -> bool:
+        """Whether the owner is gone."""
+        return self.state == _ENDED
 
     def not_alive(self) -> NotAlive:
         """The error for who sends to, or waits for, a receiver that is not there (any more)."""
@@ -211,16 +239,20 @@ class Box:
             unread=len(self.queue), limit=self._full, senders_waiting=len(self._senders) if self._senders else 0
         )
 
-    def make_room(self) -> None:
-        """The rare branch of put: allocate the deque on the first message, otherwise say why not."""
-        if self.state == _NEW:
-            self._allocate()
-        elif self.state == _OPEN:
-            raise MailboxFull(self.target.path, self._full)
-        elif self.state == _NONE:
-            raise NoMailbox(self.target.path)
-        else:
-            raise self.not_alive()
+    def put_slowly(self, message: object) -> None:
+        """The rare branch of put: the first message, for which the deque is made, or one that there is no room for."""
+        if self.state != _NEW:
+            raise self._refusal()
+        self._allocate()
+        self.put(message)
+
+    def _refusal(self) -> OtpError:
+        """Why nothing more is accepted."""
+        if self.state == _OPEN:
+            return MailboxFull(self.target.path, self._full)
+        if self.state == _NONE:
+            return NoMailbox(self.target.path)
+        return self.not_alive()
 
     def _allocate(self) -> None:
         if self.state == _NEW:
@@ -238,3 +270,13 @@ class Box:
         while self._senders:
             task, _ = self._senders.popitem()
             reschedule(task, outcome.Error(self.not_alive()))
+
+
+def insert_next(queue: MutableSequence[object], entry: Entry) -> None:
+    """Put `entry` before all messages in `queue`, behind others of its kind."""
+    place = 0
+    for other in queue:
+        if not (isinstance(other, Entry) and other.jumps_queue):
+            break
+        place += 1
+    queue.insert(place, entry)

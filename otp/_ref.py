@@ -60,8 +60,8 @@ class Ref:
 
     @property
     def alive(self) -> bool:
-        """Whether this incarnation has not ended yet; it may be starting or stopping."""
-        return self._life.box.reason is None
+        """Whether this incarnation has not ended yet. It may be starting, or stopping and take no more messages."""
+        return not self._life.box.ended
 
     def send(self, message: object) -> None:
         """Put a message into the child's mailbox and come back at once; it is handled later, or never.
@@ -77,7 +77,8 @@ class Ref:
         # The same as Box.put, written out: this is the line that everything else is measured against.
         box = self._box
         if len(box.queue) >= box.limit:
-            box.make_room()
+            box.put_slowly(message)
+            return
         box.queue.append(message)
         task = box.parked
         if task is not None:
@@ -172,6 +173,11 @@ async def call(target: str | Ref, request: object, *, timeout: float = DEFAULT_T
 async def call(target: str | Ref, request: object, *, timeout: float = DEFAULT_TIMEOUT) -> Any:
     """:meth:`Ref.call` to a ref, or to whoever holds a name at this moment (:exc:`NotAlive` if nobody does)."""
     return await _resolve(target).call(request, timeout=timeout)
+
+
+def box_of(target: Ref | str) -> Box:
+    """Where messages to `target` go."""
+    return _resolve(target)._box  # pyright: ignore[reportPrivateUsage]
 
 
 def _resolve(target: str | Ref) -> Ref:

@@ -1,0 +1,47 @@
+"""The idle timeout: tell an actor that nothing came for some time.
+
+The waiting *is* the actor's wait for its next message, only with a limit. So there is no timer that each message would
+have to cancel, and messages do not look whether there is one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, final
+
+import trio
+from trio.lowlevel import wait_task_rescheduled
+
+from ._call import Query
+from ._entries import Entry, Handlers
+
+if TYPE_CHECKING:
+    from ._life import Life
+
+
+@final
+class Idle(Entry):
+    """Wait for `seconds`; if nothing comes, call `handle_idle`. In front of all messages when it is armed."""
+
+    __slots__ = ("_deadline", "_seconds")
+
+    jumps_queue = True
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._deadline = math.inf
+
+    async def act(self, actor: Handlers, life: Life) -> None:
+        """Wait. What is in the queue already, or comes meanwhile, ends it, unless it is a question of a tool."""
+        box = life.box
+        if self._deadline == math.inf:
+            self._deadline = trio.current_time() + self._seconds
+        box.admit()
+        if not box.queue and trio.current_time() < self._deadline:
+            with trio.CancelScope(deadline=self._deadline):
+                box.parked = box.owner
+                await wait_task_rescheduled(box.unpark)
+        if not box.queue:
+            await actor.handle_idle()
+        elif type(box.queue[0]) is Query:
+            box.put_next(self)  # behind it: the question is answered, and then this waits for the rest of its time

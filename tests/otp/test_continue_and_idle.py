@@ -1,0 +1,344 @@
+"""What comes before the next message, and what comes when there is none. The rows are of gen_server_SUITE."""
+
+import math
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from otp import Actor, ChildExited, Crashed, NotAlive, Runtime, Shutdown, Supervisor, child, open_supervisor
+from otp.testing import capture_events
+from tests.otp.actors import Echo, perform
+from tests.otp.virtual import virtual_time
+
+pytestmark = virtual_time
+
+
+class Server(Echo):
+    """Logs what it handles; `log` is a class attribute of each test's own subclass."""
+
+    async def handle_message(self, message):
+        if callable(message):
+            return await perform(self, message)
+        self.log.append(message)
+
+    async def handle_continue(self, what):
+        if callable(what):
+            return await perform(self, what)
+        self.log.append(f"continue {what}")
+
+    async def handle_idle(self):
+        self.log.append(f"idle at {trio.current_time():g}")
+
+
+def server(init=None, **options):
+    class Logged(Server):
+        log = []
+
+        async def init(self):
+            if init is not None:
+                await perform(self, init)
+
+    return Logged.log, open_supervisor(Supervisor([child(Logged, id="s", restart="temporary", **options)]))
+
+
+def chained(n):
+    def go_on(actor):
+        actor.log.append(f"chained {n}")
+        if n:
+            actor.continue_with(chained(n - 1))
+
+    return go_on
+
+
+async def test_gen_server_continue_from_init_comes_before_all_messages_also_its_own():
+    def init(actor):
+        actor.send_self("resume")
+        actor.continue_with(chained(2))
+        actor.continue_with("b")
+
+    log, tree = server(init)
+    async with tree as supervisor:
+        supervisor.ref("s").send("other")
+    assert log == ["chained 2", "continue b", "chained 1", "chained 0", "resume", "other"]
+
+
+async def test_gen_server_continue_from_message_and_call_runs_before_what_is_waiting():
+    log, tree = server()
+    async with tree as supervisor, trio.open_nursery() as nursery:
+        ref = supervisor.ref("s")
+        ref.send(lambda actor: actor.continue_with(chained(1)))
+        ref.send("1")
+        nursery.start_soon(ref.call, lambda actor: actor.continue_with("c"))
+        await wait_all_tasks_blocked()
+        ref.send("2")
+    assert log == ["chained 1", "chained 0", "1", "continue c", "2"]
+
+
+@pytest.mark.parametrize("from_init", [False, True])
+async def test_gen_server_continue_stop_from_it(from_init):
+    def stop(actor):
+        actor.continue_with("never")
+        actor.stop(Shutdown("from continue"))
+        actor.continue_with("never")
+
+    def start(actor):
+        actor.continue_with(stop)
+
+    runtime = Runtime()
+    log, _ = [], None
+
+    class Logged(Server):
+        async def init(self):
+            if from_init:
+                start(self)
+
+    Logged.log = log
+    with capture_events(runtime) as events:
+        async with open_supervisor(Supervisor([child(Logged, restart="temporary")]), runtime=runtime) as supervisor:
+            if not from_init:
+                supervisor.ref("Logged").send(start)
+                supervisor.ref("Logged").send("never")
+            await wait_all_tasks_blocked()
+    assert log == []
+    assert events.of(ChildExited)[0].reason == Shutdown("from continue")
+
+
+async def test_stop_in_init_goes_before_continue_whatever_the_order():
+    def init(actor):
+        actor.continue_with("never")
+        actor.stop()
+        actor.continue_with("never")
+
+    log, tree = server(init)
+    async with tree:
+        await wait_all_tasks_blocked()
+    assert log == []
+
+
+async def test_gen_server_undef_handle_continue_crashes_with_a_clear_reason():
+    class Plain(Actor):
+        async def handle_call(self, request):
+            self.continue_with("the rest")
+            return "fine"
+
+    runtime = Runtime()
+    with capture_events(runtime) as events:
+        async with open_supervisor(Supervisor([child(Plain, restart="temporary")]), runtime=runtime) as supervisor:
+            assert await supervisor.ref("Plain").call("x") == "fine"
+            await wait_all_tasks_blocked()
+    reason = events.of(ChildExited)[0].reason
+    assert isinstance(reason, Crashed)
+    assert "Plain does not handle what it continues with: 'the rest'" in str(reason)
+
+
+async def test_an_actor_that_goes_on_for_ever_lets_others_run_and_can_be_stopped():
+    log, tree = server(shutdown="brutal")
+
+    def for_ever(actor):
+        actor.continue_with(for_ever)
+
+    async with tree as supervisor:
+        supervisor.ref("s").send(for_ever)
+        for _ in range(10):
+            await trio.lowlevel.checkpoint()
+        supervisor.ref("s").send("waits for ever, as gen_server's would")
+    assert log == []
+
+
+# -- idle
+
+
+async def test_gen_server_start_event_timeout():
+    """Init may arm the idle timeout; a message cancels it."""
+    log, tree = server(lambda actor: actor.idle_after(2))
+    async with tree as supervisor:
+        await trio.sleep(5)
+        assert log == ["idle at 2"]
+    log, tree = server(lambda actor: actor.idle_after(2))
+    async with tree as supervisor:
+        began = trio.current_time()
+        await trio.sleep(1)
+        supervisor.ref("s").send("message")
+        await trio.sleep(5)
+    assert log == ["message"]
+    assert began == 5
+
+
+async def test_gen_server_start_event_timeout_zero_comes_before_later_messages():
+    """With a message that is already there it does not come: the message cancels it, as any other."""
+    log, tree = server(lambda actor: actor.idle_after(0))
+    async with tree as supervisor:
+        supervisor.ref("s").send("later")
+        await wait_all_tasks_blocked()
+    assert log == ["idle at 0", "later"]
+
+
+async def test_gen_server_handle_event_timeout_from_every_callback_and_messages_cancel_it():
+    """From message, call, continue and idle handlers; each handler asks anew."""
+    log, tree = server()
+    async with tree as supervisor:
+        ref = supervisor.ref("s")
+        arm = lambda actor: actor.idle_after(2)  # noqa: E731
+        ref.send(arm)
+        await trio.sleep(3)
+        await ref.call(arm)
+        await trio.sleep(3)
+        ref.send(lambda actor: actor.continue_with(arm))
+        await trio.sleep(3)
+        assert log == ["idle at 2", "idle at 5", "idle at 8"]
+        for cancel in (ref.send, ref.call):
+            ref.send(arm)
+            await trio.sleep(1)
+            result = cancel("x")
+            if result is not None:
+                await result
+            await trio.sleep(5)
+        assert log[3:] == ["x"]
+
+
+async def test_gen_server_handle_event_timeout_plain():
+    """An idle timeout that nobody handles is a mistake, and crashes the actor with a clear reason."""
+
+    class Plain(Actor):
+        async def init(self):
+            self.idle_after(1)
+
+    runtime = Runtime()
+    with capture_events(runtime) as events:
+        async with open_supervisor(Supervisor([child(Plain, restart="temporary")]), runtime=runtime):
+            await trio.sleep(2)
+    assert "Plain does not handle its idle timeout" in str(events.of(ChildExited)[0].reason)
+
+
+async def test_gen_server_handle_event_timeout_zero_a_waiting_message_cancels_it():
+    log, tree = server()
+    async with tree as supervisor:
+        ref = supervisor.ref("s")
+        ref.send(lambda actor: actor.idle_after(0))
+        ref.send("waiting")
+        await wait_all_tasks_blocked()
+        ref.send(lambda actor: actor.idle_after(0))
+        await wait_all_tasks_blocked()
+    assert log == ["waiting", "idle at 0"]
+
+
+async def test_a_message_at_the_very_moment_of_the_idle_timeout_goes_first():
+    log, tree = server(lambda actor: actor.idle_after(2))
+    async with tree as supervisor:
+        await trio.sleep(2)  # whoever of the two wakes first, the message is there when the actor looks
+        supervisor.ref("s").send("message")
+        await wait_all_tasks_blocked()
+    assert log in (["message"], ["idle at 2", "message"])
+
+
+async def test_the_idle_time_begins_when_the_handler_is_done():
+    log, tree = server()
+
+    async def arm_and_work(actor):
+        actor.idle_after(2)
+        await trio.sleep(10)
+
+    async with tree as supervisor:
+        supervisor.ref("s").send(arm_and_work)
+        await trio.sleep(20)
+    assert log == ["idle at 12"]
+
+
+async def test_the_last_idle_time_of_a_handler_counts():
+    log, tree = server(lambda actor: (actor.idle_after(1), actor.idle_after(3)) and None)
+    async with tree:
+        await trio.sleep(5)
+    assert log == ["idle at 3"]
+
+
+async def test_a_sender_that_waits_for_room_cancels_the_idle_timeout():
+    log, tree = server(mailbox=1)
+    async with tree as supervisor, trio.open_nursery() as nursery:
+        ref = supervisor.ref("s")
+
+        async def arm(actor):
+            await trio.sleep(1)
+            actor.idle_after(0)
+
+        ref.send(arm)
+        await wait_all_tasks_blocked()
+        ref.send("in the box")
+        nursery.start_soon(ref.send_wait, arm)
+        nursery.start_soon(ref.send_wait, "waiting")
+        await trio.sleep(5)
+    assert log[0] == "in the box"
+    assert log[1] == "waiting"
+
+
+async def test_an_idle_actor_can_be_stopped_and_crashes_like_any_other():
+    log, tree = server(lambda actor: actor.idle_after(100))
+    async with tree as supervisor:
+        ref = supervisor.ref("s")
+        await wait_all_tasks_blocked()
+        await supervisor.terminate_child("s")
+        assert trio.current_time() == 0
+        with pytest.raises(NotAlive):
+            ref.send("x")
+    assert log == []
+
+
+async def test_idling_for_ever_lets_others_run():
+    class Restless(Echo):
+        turns = 0
+
+        async def init(self):
+            self.idle_after(0)
+
+        async def handle_idle(self):
+            Restless.turns += 1
+            self.idle_after(0)
+
+    async with open_supervisor(Supervisor([child(Restless)])) as supervisor:
+        for _ in range(10):
+            await trio.lowlevel.checkpoint()
+        assert Restless.turns > 0
+        assert await supervisor.ref("Restless").call("alive") == "alive"
+
+
+@pytest.mark.parametrize("seconds", [-1, math.nan, math.inf, "2"])
+async def test_a_senseless_idle_time_is_refused(seconds):
+    log, tree = server()
+    async with tree as supervisor:
+
+        def arm(actor):
+            with pytest.raises(ValueError, match="seconds must be a finite number of seconds >= 0"):
+                actor.idle_after(seconds)
+            actor.log.append("refused")
+
+        supervisor.ref("s").send(arm)
+        await wait_all_tasks_blocked()
+    assert log == ["refused"]
+
+
+async def test_a_helper_that_raises_a_foreign_cancelled_is_a_crash():
+    kept = []
+
+    async def catch_one():
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            try:
+                await trio.sleep(1)
+            except trio.Cancelled as cancelled:
+                kept.append(cancelled)
+                raise
+
+    await catch_one()
+
+    async def stray():
+        raise kept[0]
+
+    runtime = Runtime()
+    with capture_events(runtime) as events:
+        async with open_supervisor(
+            Supervisor([child(Echo, restart="temporary"), child(Echo, id="other")]), runtime=runtime
+        ) as supervisor:
+            supervisor.ref("Echo").send(lambda actor: actor.nursery.start_soon(stray))
+            await wait_all_tasks_blocked()
+            assert await supervisor.ref("other").call("alive") == "alive"
+            assert "although nobody had cancelled it" in str(events.one(ChildExited).reason)
