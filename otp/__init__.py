@@ -101,6 +101,7 @@ from ._statistics import RuntimeStatistics as RuntimeStatistics
 from ._statistics import SupervisorStatistics as SupervisorStatistics
 from ._supervisor_ref import ChildInfo as ChildInfo
 from ._supervisor_ref import SupervisorRef as SupervisorRef
+from ._timers import Timer as Timer
 from ._watchdog import LoopStalled as LoopStalled
 from ._watchdog import Watchdog as Watchdog
 from ._watchdog import WatchdogStatistics as WatchdogStatistics

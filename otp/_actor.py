@@ -18,10 +18,12 @@ from ._exit import Crashed, ExitReason, Killed, Normal, Shutdown, Stop
 from ._helpers import Helpers
 from ._idle import Idle
 from ._mailbox import BATCH, SLICE, insert_next
+from ._timers import Timer, Timers
 from ._unwrap import unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import datetime
 
     from ._life import Life
     from ._ref import Ref
@@ -170,6 +172,31 @@ class Actor(Behaviour):
         """
         checks.seconds("seconds", seconds)
         self._next(Idle(seconds))
+
+    def after(self, seconds: float, message: object) -> Timer:
+        """Send a message to itself in `seconds` (a finite number >= 0). What comes back can cancel it.
+
+        The limit of the mailbox does not apply to timers. They end with this incarnation: the next gets none of them.
+        """
+        return self._life.part(Timers).after(seconds, message)
+
+    def every(self, seconds: float, message: object) -> Timer:
+        """Send a message to itself every `seconds` (a finite number > 0), for the first time after so many.
+
+        The beat does not drift. When the actor is slower than that, beats are left out: there is never more than one
+        message of it in the mailbox.
+        """
+        return self._life.part(Timers).every(seconds, message)
+
+    def at(self, when: float | datetime, message: object) -> Timer:
+        """Send a message to itself at a time; at once if that is past.
+
+        Args:
+            when: a time on trio's clock, or a datetime with a time zone. That is converted now: if the wall clock is
+                set meanwhile, the timer does not follow.
+            message: anything.
+        """
+        return self._life.part(Timers).at(when, message)
 
     def reply_to(self) -> ReplyTo:
         """In `handle_call`: the right to answer this call later, or from elsewhere; then return :data:`DEFERRED`.

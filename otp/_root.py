@@ -120,6 +120,7 @@ class _Root:
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as self.nursery:
                 self.nursery.start_soon(self.runtime.calls.run)
+                self.nursery.start_soon(self.runtime.timers.run)
                 await run_child(self.life)
                 self.nursery.cancel_scope.cancel(reason="the tree has ended")
         if not self._stopping:

@@ -14,6 +14,7 @@ from ._call import CallDeadlines
 from ._events import ConditionChanged, EventBus
 from ._registry import Registry
 from ._spec import Supervisor
+from ._timers import TimerHeap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -107,6 +108,7 @@ class Runtime:
         """How many calls were not handled because their caller had gone, or its deadline had passed."""
         # From here on for the modules of this package.
         self.calls = CallDeadlines()
+        self.timers = TimerHeap()
         self._drainers: dict[object, str] = {}
         self._drained = trio.Event()
         self._exit_callbacks: list[Callable[[], None]] = []

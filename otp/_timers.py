@@ -1,0 +1,183 @@
+"""Timers: a message to oneself later, once or again and again.
+
+All timers of a tree are in one heap, with one task that sleeps until the first is due; a timer is an object and not a
+task, so 100 000 of them are cheap. Cancelling only marks a timer. Marked ones leave the heap when they are due, or all
+together as soon as they are the larger part of it.
+
+A timer that is due goes into the mailbox itself, as the entry for its message. So it can still be cancelled there, and
+one that repeats can see that its last message has not been handled and not put another one behind it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Final, final
+
+import trio
+
+from . import _checks as checks
+from ._entries import Entry, Handlers
+from ._part import Part
+
+if TYPE_CHECKING:
+    from ._exit import ExitReason
+    from ._life import Life
+
+_FEW: Final = 64
+"""So many cancelled timers may always stay in the heap."""
+
+
+@final
+class Timer(Entry):
+    """A message that an actor has asked to get later. It ends with the incarnation of the actor that made it."""
+
+    __slots__ = ("_interval", "_life", "_waits_in_box", "due", "message")
+
+    def __init__(self, life: Life, message: object, due: float, interval: float | None) -> None:
+        self._life: Life | None = life  # None when nothing will come of it any more
+        self._interval = interval
+        self._waits_in_box = False
+        self.message = message
+        self.due = due
+        """When the message comes (next), on trio's clock."""
+
+    def __repr__(self) -> str:
+        every = "" if self._interval is None else f" every {self._interval:g} s"
+        return f"<Timer{every} of {self.message!r}{'' if self.active else ' (over)'}>"
+
+    @property
+    def active(self) -> bool:
+        """Whether (another) message is still to come of it: not when it was cancelled, or its one was handled."""
+        return self._life is not None
+
+    def cancel(self) -> bool:
+        """Have no message come of it any more, not even one that lies in the mailbox already.
+
+        Returns:
+            False if it was over already: its message has been handled, or it was cancelled.
+        """
+        life, self._life = self._life, None
+        if life is None:
+            return False
+        life.part(Timers).running.discard(self)
+        if not self._waits_in_box or self._interval is not None:
+            life.runtime.timers.forget_one()
+        return True
+
+    def fire(self, now: float) -> float | None:
+        """It is due: put it into the mailbox. Returns when it is due again, if it is."""
+        if self._life is None:
+            return None
+        if not self._waits_in_box:  # the last one is not handled yet: two of the same would tell nothing more
+            self._waits_in_box = True
+            self._life.box.put_notice(self)
+        if self._interval is None:
+            return None
+        # By the beat that it was started with, not from now: so it does not drift. Beats that were missed are left out.
+        missed = max(0, math.floor((now - self.due) / self._interval))
+        self.due += (missed + 1) * self._interval
+        return self.due
+
+    async def act(self, actor: Handlers, life: Life) -> None:
+        """Its turn in the mailbox: handle the message, if that is still wanted."""
+        self._waits_in_box = False
+        if self._life is None:
+            return
+        if self._interval is None:
+            self._life = None
+            life.part(Timers).running.discard(self)
+        await actor.handle_message(self.message)
+
+
+@final
+class Timers(Part):
+    """The timers of one actor that are not over."""
+
+    __slots__ = ("running",)
+
+    def __init__(self, life: Life) -> None:
+        super().__init__(life)
+        self.running: set[Timer] = set()
+
+    def after(self, seconds: float, message: object) -> Timer:
+        """Once, in so many seconds."""
+        checks.seconds("seconds", seconds)
+        return self._start(Timer(self.life, message, trio.current_time() + seconds, None))
+
+    def every(self, seconds: float, message: object) -> Timer:
+        """Again and again."""
+        checks.positive_seconds("seconds", seconds)
+        return self._start(Timer(self.life, message, trio.current_time() + seconds, seconds))
+
+    def at(self, when: float | datetime, message: object) -> Timer:
+        """Once, at that time; at once when it is past."""
+        if isinstance(when, datetime) and when.tzinfo is not None:
+            when = trio.current_time() + (when - datetime.now(timezone.utc)).total_seconds()
+        if not isinstance(when, int | float) or not math.isfinite(when):
+            raise ValueError(f"when must be a time on trio's clock, or a datetime with a time zone, not {when!r}")
+        return self._start(Timer(self.life, message, when, None))
+
+    def mailbox_closed(self) -> None:
+        """Cancel all: no message will be handled any more."""
+        for timer in list(self.running):
+            timer.cancel()
+
+    def ended(self, reason: ExitReason) -> None:  # noqa: ARG002
+        """Cancel those that were made in the cleanup."""
+        self.mailbox_closed()
+
+    def _start(self, timer: Timer) -> Timer:
+        self.running.add(timer)
+        self.life.runtime.timers.add(timer)
+        return timer
+
+
+@final
+class TimerHeap:
+    """All timers of a tree, and the task that waits for the first of them."""
+
+    __slots__ = ("_cancelled", "_heap", "_numbers", "_sleep")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._numbers = itertools.count()  # timers that are due at the same time fire in the order of their making
+        self._cancelled = 0
+        self._sleep = trio.CancelScope()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, timer: Timer) -> None:
+        """Have `timer` fire when it is due."""
+        heapq.heappush(self._heap, (timer.due, next(self._numbers), timer))
+        if timer.due < self._sleep.deadline:
+            self._sleep.deadline = timer.due
+
+    def forget_one(self) -> None:
+        """A timer in the heap was cancelled."""
+        self._cancelled += 1
+        if self._cancelled > max(_FEW, len(self._heap) // 2):
+            self._heap = [entry for entry in self._heap if entry[2].active]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
+
+    async def run(self) -> None:
+        """Let timers fire, until cancelled."""
+        while True:
+            with trio.CancelScope() as self._sleep:
+                self._sleep.deadline = self._heap[0][0] if self._heap else math.inf
+                await trio.sleep_forever()
+            self._fire(trio.current_time())
+
+    def _fire(self, now: float) -> None:
+        while self._heap and self._heap[0][0] <= now:
+            _, _, timer = heapq.heappop(self._heap)
+            if not timer.active:
+                self._cancelled -= 1
+                continue
+            again = timer.fire(now)
+            if again is not None:
+                heapq.heappush(self._heap, (again, next(self._numbers), timer))
