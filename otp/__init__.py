@@ -46,6 +46,8 @@ from ._helpers import Helpers as Helpers
 from ._host import host as host
 from ._log import log_events as log_events
 from ._mailbox import MailboxStatistics as MailboxStatistics
+from ._pending import PendingCall as PendingCall
+from ._pending import PendingCalls as PendingCalls
 from ._probes import ProbesUnavailable as ProbesUnavailable
 from ._processes import EndCause as EndCause
 from ._processes import NotSendable as NotSendable
@@ -73,6 +75,7 @@ from ._protocol import WrongStrategy as WrongStrategy
 from ._public import claim as _claim
 from ._ref import Ref as Ref
 from ._ref import call as call
+from ._ref import request as request
 from ._ref import send as send
 from ._ref import whereis as whereis
 from ._registry import Registry as Registry

@@ -10,6 +10,7 @@ from trio.lowlevel import current_task, reschedule, wait_task_rescheduled
 from ._call import DEFAULT_TIMEOUT, Call, Request
 from ._current import CURRENT, current_life
 from ._errors import CallingSelf, CallTimeout, NotAlive
+from ._pending import PendingCall
 
 if TYPE_CHECKING:
     from ._life import Life
@@ -144,6 +145,18 @@ class Ref:
             return await wait_task_rescheduled(slot.abandon)
         raise CallTimeout(self.path, timeout)
 
+    @overload
+    def request(self, request: Call[R]) -> PendingCall[R]: ...
+    @overload
+    def request(self, request: object) -> PendingCall[Any]: ...
+    def request(self, request: object) -> PendingCall[Any]:
+        """Send a request and come back at once, with a handle on the answer (OTP's ``send_request``).
+
+        It never raises: that the child is not there, or has no room, is found in the handle like everything else that
+        becomes of the call. The child need not begin it once the handle was abandoned; there is no other deadline.
+        """
+        return PendingCall(request, self._box)
+
     def forward_to(self, box: Box) -> None:
         """Let what is sent to this ref get into `box` from now on; see `host`."""
         self._box = box
@@ -173,6 +186,18 @@ async def call(target: str | Ref, request: object, *, timeout: float = DEFAULT_T
 async def call(target: str | Ref, request: object, *, timeout: float = DEFAULT_TIMEOUT) -> Any:
     """:meth:`Ref.call` to a ref, or to whoever holds a name at this moment (:exc:`NotAlive` if nobody does)."""
     return await _resolve(target).call(request, timeout=timeout)
+
+
+@overload
+def request(target: str | Ref, request: Call[R]) -> PendingCall[R]: ...
+@overload
+def request(target: str | Ref, request: object) -> PendingCall[Any]: ...
+def request(target: str | Ref, request: object) -> PendingCall[Any]:
+    """:meth:`Ref.request` to a ref, or to whoever holds a name at this moment; that nobody does is in the handle."""
+    try:
+        return _resolve(target).request(request)
+    except NotAlive as error:
+        return PendingCall(request, None, error)
 
 
 def box_of(target: Ref | str) -> Box:
