@@ -16,6 +16,7 @@ from ._errors import CallTimeout as CallTimeout
 from ._errors import FailedToStart as FailedToStart
 from ._errors import GaveUp as GaveUp
 from ._errors import InitTimeout as InitTimeout
+from ._errors import LinkedExit as LinkedExit
 from ._errors import MailboxFull as MailboxFull
 from ._errors import NameTaken as NameTaken
 from ._errors import NeverStarted as NeverStarted
@@ -42,10 +43,17 @@ from ._exit import RecordedError as RecordedError
 from ._exit import Shutdown as Shutdown
 from ._exit import Stop as Stop
 from ._exit import is_normal_class as is_normal_class
+from ._groups import Group as Group
+from ._groups import Joined as Joined
+from ._groups import Left as Left
 from ._helpers import Helpers as Helpers
 from ._host import host as host
+from ._links import Exited as Exited
 from ._log import log_events as log_events
 from ._mailbox import MailboxStatistics as MailboxStatistics
+from ._monitors import Down as Down
+from ._monitors import Monitor as Monitor
+from ._monitors import NoProcess as NoProcess
 from ._pending import PendingCall as PendingCall
 from ._pending import PendingCalls as PendingCalls
 from ._probes import ProbesUnavailable as ProbesUnavailable

@@ -14,10 +14,14 @@ from ._call import Request, Turn
 from ._child import Behaviour, ChildContext, life_of
 from ._deferred import DEFERRED, Owed, ReplyTo
 from ._entries import ENTRIES, Continue, Entry, Halt
+from ._errors import NotAlive
 from ._exit import Crashed, ExitReason, Killed, Normal, Shutdown, Stop
 from ._helpers import Helpers
 from ._idle import Idle
+from ._links import Links
 from ._mailbox import BATCH, SLICE, insert_next
+from ._monitors import Monitor, Monitoring
+from ._ref import life_behind
 from ._timers import Timer, Timers
 from ._unwrap import unwrap
 
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import datetime
 
+    from ._groups import Group
     from ._life import Life
     from ._ref import Ref
 
@@ -197,6 +202,59 @@ class Actor(Behaviour):
             message: anything.
         """
         return self._life.part(Timers).at(when, message)
+
+    def monitor(self, target: Ref | str) -> Monitor:
+        """Get a :class:`Down` message when `target` ends, a ref or whoever holds a name now; at once if nobody does.
+
+        Any child can be watched, not only actors. Each monitor brings one message, behind what `target` sent before; the
+        limit of the mailbox does not apply to it.
+        """
+        return self._life.part(Monitoring).on(life_behind(target), target)
+
+    def monitor_group(self, group: Group) -> Monitor:
+        """Get a :class:`Joined` or :class:`Left` message for each child that joins or leaves `group` from now on.
+
+        Together with ``group.members()`` right after it, that is all that is to be known: nothing falls in between.
+        """
+        return self._life.runtime.groups.watch(group, self._life)
+
+    def demonitor(self, monitor: Monitor) -> None:
+        """End a monitor. No message of it comes any more, not even one that lies in the mailbox already.
+
+        That is OTP's ``demonitor`` with ``flush``; without, one would have to expect a message from what was ended.
+        """
+        self._life.part(Monitoring).off(monitor)
+
+    def link(self, target: Ref | str, *, one_way: bool = False) -> None:
+        """End when `target` ends other than normally, and the other way round; see :class:`Exited` for the alternative.
+
+        There is one link at most between two, and a link to itself is none. It works on any child but a supervisor,
+        which no link ends. Who was asked to stop by its supervisor takes no notice of links any more.
+
+        Args:
+            target: a ref, or whoever holds a name now.
+            one_way: this actor ends with `target`, but `target` not with it (Ergo's links).
+
+        Raises:
+            NotAlive: if `target` is not there; for who traps exits that is an :class:`Exited`, too, if it ever was.
+        """
+        other = life_behind(target)
+        if other is None:
+            raise NotAlive(str(target))
+        self._life.part(Links).link(other, one_way=one_way)
+
+    def unlink(self, target: Ref) -> None:
+        """End the link with `target`, in both directions. No :class:`Exited` of it comes any more."""
+        other = life_behind(target)
+        if other is not None:
+            self._life.part(Links).unlink(other)
+
+    def trap_exits(self, on: bool = True) -> None:  # noqa: FBT001, FBT002  (reads as what it says)
+        """Get the exits of those that it is linked to as messages, :class:`Exited`, instead of ending with them.
+
+        What its own supervisor asks for cannot be trapped: that is not a link.
+        """
+        self._life.part(Links).trapping = on
 
     def reply_to(self) -> ReplyTo:
         """In `handle_call`: the right to answer this call later, or from elsewhere; then return :data:`DEFERRED`.

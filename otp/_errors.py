@@ -1,7 +1,7 @@
 """What can go wrong between actors, grouped by whose doing it is.
 
 Errors of a message's *target* (:class:`NotAlive`, :class:`MailboxFull`, :class:`NoMailbox`), of the *caller*
-(:class:`CallingSelf`, :class:`CallTimeout`), of a child that is being *started* (:class:`NameTaken`,
+(:class:`CallingSelf`, :class:`CallTimeout`), of who is linked to it (:class:`LinkedExit`), of a child that is being *started* (:class:`NameTaken`,
 :class:`InitTimeout`, :class:`NeverStarted`, :class:`FailedToStart`) and of a *supervisor* (:class:`GaveUp`). All carry
 what they speak of as attributes and survive pickling.
 """
@@ -106,6 +106,24 @@ class CallingSelf(OtpError):
 
     def __str__(self) -> str:
         return f"{self.target} called itself: it cannot answer while it waits. Use the method, or send_self()"
+
+
+class LinkedExit(OtpError):
+    """What a child crashes with because one that it is linked to has crashed; ``__cause__`` is what that crashed with.
+
+    Attributes:
+        source: The path of the one that crashed first.
+        reason: What it ended with.
+    """
+
+    def __init__(self, source: str, reason: ExitReason) -> None:
+        super().__init__(source, reason)
+        self.source = source
+        self.reason = reason
+        self.__cause__ = _exception_of(reason)
+
+    def __str__(self) -> str:
+        return f"{self.source}, to which it is linked, ended with {self.reason}"
 
 
 class NameTaken(OtpError):

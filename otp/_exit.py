@@ -124,7 +124,7 @@ class Stop(Exception):
         super().__init__(*(() if reason is None else (reason,)))
         self.reason = reason
 
-    def exit_reason(self) -> Normal | Shutdown:
+    def exit_reason(self) -> ExitReason:
         """The exit reason this stands for."""
         return Normal() if self.reason is None else Shutdown(self.reason)
 

@@ -205,6 +205,12 @@ def box_of(target: Ref | str) -> Box:
     return _resolve(target)._box  # pyright: ignore[reportPrivateUsage]
 
 
+def life_behind(target: Ref | str) -> Life | None:
+    """Whose ref it is, or who holds the name at this moment, if anybody does."""
+    ref = whereis(target) if isinstance(target, str) else target
+    return None if ref is None else ref._life  # pyright: ignore[reportPrivateUsage]
+
+
 def _resolve(target: str | Ref) -> Ref:
     if isinstance(target, Ref):
         return target

@@ -12,6 +12,7 @@ import trio
 
 from ._call import CallDeadlines
 from ._events import ConditionChanged, EventBus
+from ._groups import Groups
 from ._registry import Registry
 from ._spec import Supervisor
 from ._timers import TimerHeap
@@ -86,6 +87,7 @@ class Runtime:
         """Where everything that happens is told."""
         self.registry = Registry()
         """Who has which name."""
+        self.groups = Groups()
         self.conditions = Conditions(self.events)
         """What children say about what they depend on."""
         self.draining = trio.Event()

@@ -1,0 +1,192 @@
+"""Groups: several children under one name, as OTP's ``pg``.
+
+A registered name is one child's alone; a group has any number of members, and a child may be in any number of groups.
+Members leave when they end, before anybody hears of that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+import attrs
+
+from . import _checks as checks
+from ._current import current_life
+from ._errors import MailboxFull, NotAlive
+from ._monitors import Monitor, MonitorNotice
+from ._part import Part
+from ._ref import life_behind
+
+if TYPE_CHECKING:
+    from ._exit import ExitReason
+    from ._life import Life
+    from ._ref import Ref
+
+
+@attrs.frozen
+class Group:
+    """A group of children, by its name: a value, which stands for the group of that name in the tree where it is used.
+
+    ::
+
+        workers = Group("workers")
+        workers.join(self.me)                # in a worker's init
+        workers.send_one(Job(1))             # to the members in turn
+        workers.send_all(Reload())
+
+    A group is there as soon as somebody joins or watches it. All of this works within a supervised task or the body of
+    :func:`open_supervisor`. :meth:`Actor.monitor_group` tells of joins and leaves.
+    """
+
+    name: str
+
+    def __attrs_post_init__(self) -> None:
+        checks.text("name", self.name)
+
+    def join(self, ref: Ref) -> None:
+        """Make the child a member; nothing happens if it is one.
+
+        Raises:
+            NotAlive: if it has ended.
+        """
+        life = life_behind(ref)
+        if life is None or life.box.ended:
+            raise NotAlive(ref.path)
+        life.runtime.groups.join(self, life)
+
+    def leave(self, ref: Ref) -> None:
+        """Take the child out; nothing happens if it is not a member."""
+        life = life_behind(ref)
+        if life is not None:
+            life.runtime.groups.leave(self, life)
+
+    def members(self) -> tuple[Ref, ...]:
+        """The members at this moment, in the order in which they joined (or were last sent to by :meth:`send_one`)."""
+        return current_life().runtime.groups.members(self)
+
+    def send_all(self, message: object) -> int:
+        """Send a message to all members. Those that are stopping or have no room do not get it.
+
+        Returns:
+            How many got it.
+        """
+        sent = 0
+        for ref in self.members():
+            try:
+                ref.send(message)
+            except (NotAlive, MailboxFull):
+                continue
+            sent += 1
+        return sent
+
+    def send_one(self, message: object) -> Ref:
+        """Send a message to one member: to each in turn, passing over those that are stopping or have no room.
+
+        Returns:
+            The member that got it.
+
+        Raises:
+            NotAlive: if there is no member that is alive.
+            MailboxFull: if none has room; of the last one that was tried.
+        """
+        failed: NotAlive | MailboxFull = NotAlive(f"group {self.name}")
+        groups = current_life().runtime.groups
+        for ref in self.members():
+            groups.put_last(self, ref)
+            try:
+                ref.send(message)
+            except MailboxFull as error:
+                failed = error
+            except NotAlive:
+                pass
+            else:
+                return ref
+        raise failed
+
+
+@attrs.frozen(kw_only=True)
+class Joined(MonitorNotice):
+    """A child has joined a group."""
+
+    group: Group
+    ref: Ref = attrs.field(eq=id)
+
+
+@attrs.frozen(kw_only=True)
+class Left(MonitorNotice):
+    """A child has left a group, or has ended."""
+
+    group: Group
+    ref: Ref = attrs.field(eq=id)
+    reason: ExitReason | None
+    """What it ended with; None if it left."""
+
+
+@final
+class _Memberships(Part):
+    """The groups that a life is in."""
+
+    __slots__ = ("groups",)
+
+    def __init__(self, life: Life) -> None:
+        super().__init__(life)
+        self.groups: dict[Group, None] = {}
+
+    def ended(self, reason: ExitReason) -> None:
+        """Leave all."""
+        for group in list(self.groups):
+            self.life.runtime.groups.leave(group, self.life, reason)
+
+
+@final
+class Groups:
+    """All groups of one tree."""
+
+    __slots__ = ("_members", "_monitors")
+
+    def __init__(self) -> None:
+        self._members: dict[Group, dict[Ref, None]] = {}
+        self._monitors: dict[Group, dict[Monitor, None]] = {}
+
+    def members(self, group: Group) -> tuple[Ref, ...]:
+        """The members, in order."""
+        return tuple(self._members.get(group, ()))
+
+    def join(self, group: Group, life: Life) -> None:
+        """Add a member."""
+        members = self._members.setdefault(group, {})
+        if life.ref not in members:
+            members[life.ref] = None
+            life.part(_Memberships).groups[group] = None
+            for monitor in self._watching(group):
+                monitor.tell(Joined(monitor=monitor, group=group, ref=life.ref))
+
+    def leave(self, group: Group, life: Life, reason: ExitReason | None = None) -> None:
+        """Remove a member."""
+        members = self._members.get(group, {})
+        if life.ref in members:
+            del members[life.ref]
+            if not members:
+                del self._members[group]
+            life.part(_Memberships).groups.pop(group, None)
+            for monitor in self._watching(group):
+                monitor.tell(Left(monitor=monitor, group=group, ref=life.ref, reason=reason))
+
+    def put_last(self, group: Group, ref: Ref) -> None:
+        """Make a member the last in the order."""
+        members = self._members[group]
+        members[ref] = members.pop(ref)
+
+    def watch(self, group: Group, watcher: Life) -> Monitor:
+        """Have `watcher` told of joins and leaves."""
+        monitor = Monitor(watcher, group.name)
+        monitor.place(self._monitors.setdefault(group, {}))
+        return monitor
+
+    def _watching(self, group: Group) -> tuple[Monitor, ...]:
+        monitors = self._monitors.get(group)
+        if monitors is None:
+            return ()
+        if not monitors:  # the last of them was removed
+            del self._monitors[group]
+        return tuple(monitors)

@@ -1,0 +1,106 @@
+"""Links: end together.
+
+When one of two linked children ends other than normally, so does the other, at once: its handler is cancelled at its
+next await, it cleans up, and it ends with the same reason (a crash is passed on as :exc:`LinkedExit`, whose cause is the
+first exception, since one exception object cannot be raised in two tasks). Who would rather hear of it traps exits.
+
+Two things are never changed by a link: a supervisor does not end by one, as the exits of others are its trade, and a
+child that was asked to stop goes on stopping in its own time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+import attrs
+
+from ._entries import Notice
+from ._errors import LinkedExit, NotAlive
+from ._exit import Crashed, ExitReason, Normal, Stop
+from ._monitors import NoProcess
+from ._part import Part
+
+if TYPE_CHECKING:
+    from ._life import Life
+    from ._ref import Ref
+
+
+@attrs.frozen(kw_only=True)
+class Exited(Notice):
+    """Somebody linked to an actor that traps exits has ended, for whatever reason, normal ones too."""
+
+    ref: Ref = attrs.field(eq=id)
+    """Who has ended."""
+    reason: ExitReason | NoProcess
+
+
+class _ExitSignal(Stop):
+    """Makes a child end with any exit reason that is not a crash."""
+
+    def __init__(self, reason: ExitReason) -> None:
+        super().__init__(reason)
+        self._exit_reason = reason
+
+    def exit_reason(self) -> ExitReason:
+        return self._exit_reason
+
+
+@final
+class Links(Part):
+    """The links of a life, in both directions."""
+
+    # Two sides of each link, kept in step: in `tells` of the one is the other exactly when in `hears` of that is the one.
+    __slots__ = ("hears", "tells", "trapping")
+
+    def __init__(self, life: Life) -> None:
+        super().__init__(life)
+        self.tells: dict[Life, None] = {}  # who is sent this life's exit
+        self.hears: dict[Life, None] = {}  # whose exits this life is sent
+        self.trapping = False
+
+    def link(self, other: Life, *, one_way: bool) -> None:
+        """End when `other` does, and unless `one_way` the other way round, too."""
+        if other is self.life:
+            return
+        if other.box.ended:
+            if not self.trapping:
+                raise NotAlive(other.path, other.box.reason)
+            self.life.box.put_notice(Exited(ref=other.ref, reason=NoProcess()))
+            return
+        others = other.part(Links)
+        others.tells[self.life] = self.hears[other] = None
+        if not one_way:
+            self.tells[other] = others.hears[self.life] = None
+
+    def unlink(self, other: Life) -> None:
+        """Remove the link, and a notice of it that was not handled."""
+        self._cut(other)
+        self.life.box.take_back(lambda entry: isinstance(entry, Exited) and entry.ref is other.ref)
+
+    def ended(self, reason: ExitReason) -> None:
+        """Tell the others, when nothing ties them to this life any more."""
+        told = list(self.tells)
+        for other in {**self.tells, **self.hears}:
+            self._cut(other)
+        for other in told:
+            other.part(Links)._hear(self.life, reason)
+
+    def _cut(self, other: Life) -> None:
+        others = other.part(Links)
+        for mine, theirs in ((self.tells, others.hears), (self.hears, others.tells)):
+            mine.pop(other, None)
+            theirs.pop(self.life, None)
+
+    def _hear(self, who: Life, reason: ExitReason) -> None:
+        """An exit signal."""
+        life = self.life
+        if self.trapping:
+            life.box.put_notice(Exited(ref=who.ref, reason=reason))
+        elif isinstance(reason, Normal) or life.spec.is_supervisor or life.supervisor is not None:
+            pass
+        elif life.stop_asked or life.box.reason is not None:
+            pass  # it ends already, for a reason of its own
+        elif isinstance(reason, Crashed):
+            life.fail(LinkedExit(who.path, reason))
+        else:
+            life.fail(_ExitSignal(reason))
