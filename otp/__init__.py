@@ -5,6 +5,9 @@ import _holdfast
 _holdfast.check_siblings(__name__)  # needs none, but by this its siblings know this file
 
 from ._actor import Actor as Actor
+from ._aliases import Alias as Alias
+from ._aliases import Replied as Replied
+from ._aliases import ReplyAlias as ReplyAlias
 from ._call import Call as Call
 from ._child import Behaviour as Behaviour
 from ._child import ChildContext as ChildContext

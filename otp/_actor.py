@@ -10,6 +10,7 @@ import trio
 from trio.lowlevel import checkpoint, current_task, wait_task_rescheduled
 
 from . import _checks as checks
+from ._aliases import Alias, ReplyAlias
 from ._call import Request, Turn
 from ._child import Behaviour, ChildContext, life_of
 from ._deferred import DEFERRED, Owed, ReplyTo
@@ -248,6 +249,14 @@ class Actor(Behaviour):
         other = life_behind(target)
         if other is not None:
             self._life.part(Links).unlink(other)
+
+    def alias(self) -> Alias:
+        """Another address of this actor, to be handed out and, one day, revoked."""
+        return Alias(self._life)
+
+    def reply_alias(self) -> ReplyAlias:
+        """An address for one answer; it comes as a :class:`Replied` message that names the alias."""
+        return ReplyAlias(self._life)
 
     def trap_exits(self, on: bool = True) -> None:  # noqa: FBT001, FBT002  (reads as what it says)
         """Get the exits of those that it is linked to as messages, :class:`Exited`, instead of ending with them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import trio
 from trio.lowlevel import current_task, reschedule, wait_task_rescheduled
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-@final
 class Ref:
     """The address of one incarnation of a child.
 
