@@ -163,7 +163,7 @@ class Actor(Behaviour):
         comes before everything, also what `init` sent itself. Several are done in the order in which they were asked
         for, and a continuation may ask for the next. :meth:`stop` and an error go before it.
         """
-        self._next(Continue(what))
+        _put_next(self._life, Continue(what))
 
     def idle_after(self, seconds: float) -> None:
         """Have `handle_idle` called when no message or call comes for `seconds` after this handler is done.
@@ -177,7 +177,7 @@ class Actor(Behaviour):
             ValueError: if `seconds` is not a finite number >= 0.
         """
         checks.seconds("seconds", seconds)
-        self._next(Idle(seconds))
+        _put_next(self._life, Idle(seconds))
 
     def after(self, seconds: float, message: object) -> Timer:
         """Send a message to itself in `seconds` (a finite number >= 0). What comes back can cancel it.
@@ -207,8 +207,8 @@ class Actor(Behaviour):
     def monitor(self, target: Ref | str) -> Monitor:
         """Get a :class:`Down` message when `target` ends, a ref or whoever holds a name now; at once if nobody does.
 
-        Any child can be watched, not only actors. Each monitor brings one message, behind what `target` sent before; the
-        limit of the mailbox does not apply to it.
+        Any child can be watched, not only actors. Each monitor brings one message, behind what `target` sent before.
+        The limit of the mailbox does not apply to it.
         """
         return self._life.part(Monitoring).on(life_behind(target), target)
 
@@ -287,16 +287,6 @@ class Actor(Behaviour):
             life.box.halt(reason)
         else:
             life.early = [Halt(reason)]
-
-    def _next(self, entry: Entry) -> None:
-        """Do something before the next message."""
-        life = self._life
-        if life.up:
-            life.box.put_next(entry)
-            return
-        if life.early is None:
-            life.early = []
-        insert_next(life.early, entry)
 
     # -- the life of an actor -----------------------------------------------------------------------------
 
@@ -401,6 +391,16 @@ class Actor(Behaviour):
         now = trio.current_time()
         life.scope.deadline = now + (life.stop_deadline - now) * WIND_DOWN
         life.box.stop_intake(Shutdown())
+
+
+def _put_next(life: Life, entry: Entry) -> None:
+    """Have an actor do something before its next message."""
+    if life.up:
+        life.box.put_next(entry)
+    else:
+        if life.early is None:
+            life.early = []
+        insert_next(life.early, entry)
 
 
 def _ending(life: Life, raised: BaseException) -> ExitReason:

@@ -1,7 +1,7 @@
 """Aliases: more addresses of one actor, each of which can be revoked.
 
 A ref is a pair of a life and the mailbox that it leads to. An alias is a ref with a pair of its own, and revoking it
-leads it to a mailbox that is closed. So sending through an alias costs what sending costs, and to a ref it adds nothing.
+leads it to a mailbox that is closed. So sending through an alias costs what sending costs, and a ref pays nothing.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What can go wrong between actors, grouped by whose doing it is.
 
 Errors of a message's *target* (:class:`NotAlive`, :class:`MailboxFull`, :class:`NoMailbox`), of the *caller*
-(:class:`CallingSelf`, :class:`CallTimeout`), of who is linked to it (:class:`LinkedExit`), of a child that is being *started* (:class:`NameTaken`,
-:class:`InitTimeout`, :class:`NeverStarted`, :class:`FailedToStart`) and of a *supervisor* (:class:`GaveUp`). All carry
-what they speak of as attributes and survive pickling.
+(:class:`CallingSelf`, :class:`CallTimeout`), of who is *linked* to it (:class:`LinkedExit`), of a child that is being
+*started* (:class:`NameTaken`, :class:`InitTimeout`, :class:`NeverStarted`, :class:`FailedToStart`) and of a
+*supervisor* (:class:`GaveUp`). All carry what they speak of as attributes and survive pickling.
 """
 
 from __future__ import annotations

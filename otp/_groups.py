@@ -13,14 +13,13 @@ import attrs
 from . import _checks as checks
 from ._current import current_life
 from ._errors import MailboxFull, NotAlive
+from ._exit import ExitReason
 from ._monitors import Monitor, MonitorNotice
 from ._part import Part
-from ._ref import life_behind
+from ._ref import Ref, life_behind
 
 if TYPE_CHECKING:
-    from ._exit import ExitReason
     from ._life import Life
-    from ._ref import Ref
 
 
 @attrs.frozen

@@ -1,8 +1,8 @@
 """Links: end together.
 
 When one of two linked children ends other than normally, so does the other, at once: its handler is cancelled at its
-next await, it cleans up, and it ends with the same reason (a crash is passed on as :exc:`LinkedExit`, whose cause is the
-first exception, since one exception object cannot be raised in two tasks). Who would rather hear of it traps exits.
+next await, it cleans up, and it ends with the same reason. (A crash is passed on as :exc:`LinkedExit`, whose cause is
+the first exception, since one exception object cannot be raised in two tasks.) Who would rather hear of it traps exits.
 
 Two things are never changed by a link: a supervisor does not end by one, as the exits of others are its trade, and a
 child that was asked to stop goes on stopping in its own time.
@@ -19,10 +19,10 @@ from ._errors import LinkedExit, NotAlive
 from ._exit import Crashed, ExitReason, Normal, Stop
 from ._monitors import NoProcess
 from ._part import Part
+from ._ref import Ref
 
 if TYPE_CHECKING:
     from ._life import Life
-    from ._ref import Ref
 
 
 @attrs.frozen(kw_only=True)
@@ -49,7 +49,7 @@ class _ExitSignal(Stop):
 class Links(Part):
     """The links of a life, in both directions."""
 
-    # Two sides of each link, kept in step: in `tells` of the one is the other exactly when in `hears` of that is the one.
+    # Kept in step on both sides of each link: A is in `tells` of B exactly when B is in `hears` of A.
     __slots__ = ("hears", "tells", "trapping")
 
     def __init__(self, life: Life) -> None:

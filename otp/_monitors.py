@@ -14,10 +14,10 @@ import attrs
 from ._entries import Notice
 from ._exit import ExitReason
 from ._part import Part
+from ._ref import Ref
 
 if TYPE_CHECKING:
     from ._life import Life
-    from ._ref import Ref
 
 
 @attrs.frozen
@@ -134,5 +134,3 @@ class Monitoring(Part):
 def _down(monitor: Monitor, ref: Ref | None, reason: ExitReason | NoProcess) -> Down:
     name = monitor.target if isinstance(monitor.target, str) else None
     return Down(monitor=monitor, ref=ref, name=name, reason=reason)
-
-

@@ -61,7 +61,7 @@ class PendingCall(Generic[R]):
     """A call under way, made by :meth:`Ref.request`. Any task of the same tree may wait for it.
 
     That the callee is not there, has no room or ends is no error of the asking but the outcome: it is raised where the
-    answer would be returned. A handle that is dropped without a word does no harm: the callee answers, and nobody looks.
+    answer would be returned. A handle that is dropped without a word does no harm: nobody looks at the answer then.
     """
 
     __slots__ = ("_collection", "_error", "_event", "_path", "_request", "_value")
@@ -82,7 +82,7 @@ class PendingCall(Generic[R]):
                 request.fail(error)
 
     def __repr__(self) -> str:
-        state = "done" if self.done else "abandoned" if self._request is None else "pending"
+        state = "done" if self.done else "pending" if self._pending else "abandoned"
         return f"<PendingCall to {self._path or 'nobody'}: {state}>"
 
     @property
@@ -120,14 +120,15 @@ class PendingCall(Generic[R]):
         """
         _check(timeout)
         await trio.lowlevel.checkpoint_if_cancelled()
-        if not self.done and self._request is not None:
-            if self._request.target.box.owner is current_task():
+        request = self._request
+        if request is not None:
+            if request.target.box.owner is current_task():
                 raise CallingSelf(self._path)
             if self._event is None:
                 self._event = trio.Event()
             with trio.move_on_after(timeout):
                 await self._event.wait()
-            if not self.done and self._request is not None:
+            if self._pending:
                 raise CallTimeout(self._path, timeout)
         else:
             await trio.lowlevel.cancel_shielded_checkpoint()
@@ -159,6 +160,10 @@ class PendingCall(Generic[R]):
             self._over()
             if self._collection is not None:
                 self._collection.discard(self)
+
+    @property
+    def _pending(self) -> bool:
+        return self._request is not None
 
     # -- for this module ----------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, final
 
 import trio
@@ -115,7 +115,7 @@ class Timers(Part):
     def at(self, when: float | datetime, message: object) -> Timer:
         """Once, at that time; at once when it is past."""
         if isinstance(when, datetime) and when.tzinfo is not None:
-            when = trio.current_time() + (when - datetime.now(timezone.utc)).total_seconds()
+            when = trio.current_time() + (when - datetime.now(UTC)).total_seconds()
         if not isinstance(when, int | float) or not math.isfinite(when):
             raise ValueError(f"when must be a time on trio's clock, or a datetime with a time zone, not {when!r}")
         return self._start(Timer(self.life, message, when, None))

@@ -10,10 +10,10 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from .. import _checks as checks
-from .._actor import Actor, Turn
-from .._call import Request
+from .._actor import Actor
+from .._call import Request, Turn
+from .._entries import Entry
 from .._errors import NotAlive
-from .._mailbox import Halt
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -191,6 +191,6 @@ class _Recorder(deque[object]):
 
     def append(self, message: object) -> None:
         content = message.message if isinstance(message, Request) else message
-        if not isinstance(content, Halt | Turn):
+        if not isinstance(content, Entry | Turn):
             self._note(content)
         super().append(message)

@@ -1,6 +1,7 @@
 """What comes before the next message, and what comes when there is none. The rows are of gen_server_SUITE."""
 
 import math
+from typing import ClassVar
 
 import pytest
 import trio
@@ -15,17 +16,21 @@ pytestmark = virtual_time
 
 
 class Server(Echo):
-    """Logs what it handles; `log` is a class attribute of each test's own subclass."""
+    """Logs what it handles; each test has a subclass with a log of its own."""
+
+    log: ClassVar[list[str]]
 
     async def handle_message(self, message):
         if callable(message):
-            return await perform(self, message)
-        self.log.append(message)
+            await perform(self, message)
+        else:
+            self.log.append(message)
 
     async def handle_continue(self, what):
         if callable(what):
-            return await perform(self, what)
-        self.log.append(f"continue {what}")
+            await perform(self, what)
+        else:
+            self.log.append(f"continue {what}")
 
     async def handle_idle(self):
         self.log.append(f"idle at {trio.current_time():g}")
@@ -33,7 +38,7 @@ class Server(Echo):
 
 def server(init=None, **options):
     class Logged(Server):
-        log = []
+        log: ClassVar[list[str]] = []
 
         async def init(self):
             if init is not None:
@@ -86,21 +91,21 @@ async def test_gen_server_continue_stop_from_it(from_init):
         actor.continue_with(stop)
 
     runtime = Runtime()
-    log, _ = [], None
 
     class Logged(Server):
+        log: ClassVar[list[str]] = []
+
         async def init(self):
             if from_init:
                 start(self)
 
-    Logged.log = log
     with capture_events(runtime) as events:
         async with open_supervisor(Supervisor([child(Logged, restart="temporary")]), runtime=runtime) as supervisor:
             if not from_init:
                 supervisor.ref("Logged").send(start)
                 supervisor.ref("Logged").send("never")
             await wait_all_tasks_blocked()
-    assert log == []
+    assert Logged.log == []
     assert events.of(ChildExited)[0].reason == Shutdown("from continue")
 
 
@@ -246,7 +251,7 @@ async def test_the_idle_time_begins_when_the_handler_is_done():
 
 
 async def test_the_last_idle_time_of_a_handler_counts():
-    log, tree = server(lambda actor: (actor.idle_after(1), actor.idle_after(3)) and None)
+    log, tree = server(lambda actor: [actor.idle_after(seconds) for seconds in (1, 3)])
     async with tree:
         await trio.sleep(5)
     assert log == ["idle at 3"]

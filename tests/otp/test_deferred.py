@@ -1,5 +1,7 @@
 """Deferred replies: who may answer a call, when, and what the caller hears if nobody does."""
 
+from typing import Any
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -40,7 +42,7 @@ class Later(Actor):
 async def ask(ref, request, answers, **options):
     try:
         answers.append(await ref.call(request, **options))
-    except Exception as error:
+    except (NotAlive, CallTimeout) as error:
         answers.append(error)
 
 
@@ -49,7 +51,7 @@ def later(**options):
 
 
 async def test_gen_server_call_deferred_reply_from_a_later_handler():
-    answers = []
+    answers: list[Any] = []
     async with later() as supervisor, trio.open_nursery() as nursery:
         ref = supervisor.ref("Later")
         for i in range(3):
@@ -61,7 +63,7 @@ async def test_gen_server_call_deferred_reply_from_a_later_handler():
 
 
 async def test_a_helper_and_another_actor_may_answer():
-    answers = []
+    answers: list[Any] = []
 
     async def help_(me):
         await trio.sleep(1)
@@ -82,7 +84,7 @@ async def test_a_helper_and_another_actor_may_answer():
 
 
 async def test_a_reply_given_before_the_handler_is_done_counts():
-    answers = []
+    answers: list[Any] = []
 
     class Early(Actor):
         async def handle_call(self, request):
@@ -100,7 +102,7 @@ async def test_a_reply_given_before_the_handler_is_done_counts():
 async def test_double_and_late_answers_are_harmless_and_counted():
     async with later() as supervisor:
         ref = supervisor.ref("Later")
-        taken = []
+        taken: list[bool] = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask, ref, "x", [])
             await wait_all_tasks_blocked()
@@ -145,7 +147,7 @@ async def test_only_an_exception_can_be_raised_in_the_caller():
 
 @pytest.mark.parametrize("end", [boom, lambda me: me.stop(Shutdown("enough"))])
 async def test_the_caller_learns_at_once_that_the_actor_ends_and_never_answers(end):
-    answers = []
+    answers: list[Any] = []
 
     class Slow(Later):
         async def terminate(self, reason):
@@ -236,7 +238,7 @@ async def test_the_crash_of_whom_it_was_forwarded_to_does():
 
 
 async def test_a_deferred_call_can_be_forwarded_later_and_then_outlives_who_deferred_it():
-    answers = []
+    answers: list[Any] = []
     async with (
         open_supervisor(Supervisor([child(Echo, id="back", name="back"), child(Later)])) as supervisor,
         trio.open_nursery() as nursery,
@@ -252,7 +254,7 @@ async def test_a_deferred_call_can_be_forwarded_later_and_then_outlives_who_defe
 
 
 async def test_a_call_that_cannot_be_forwarded_stays_where_it_is():
-    answers = []
+    answers: list[Any] = []
     async with (
         open_supervisor(Supervisor([child(Echo, id="back", name="back", mailbox=1), child(Later)])) as supervisor,
         trio.open_nursery() as nursery,

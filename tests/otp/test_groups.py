@@ -108,7 +108,8 @@ async def test_a_monitor_tells_of_joins_and_leaves_and_can_be_ended():
         assert joined == Joined(monitor=monitor, group=workers, ref=refs[0])
         assert ended.ref is refs[1]
         assert isinstance(ended.reason, Crashed)
-        await w.call(lambda a: (workers.leave(refs[0]), a.demonitor(monitor)))
+        await w.call(lambda a: a.demonitor(monitor))
+        workers.leave(refs[0])
         workers.join(refs[0])
         assert len(await seen(w)) == 3
 

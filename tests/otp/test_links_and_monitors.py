@@ -1,5 +1,7 @@
 """Links and monitors: who hears of an end, when, and in what order with everything else."""
 
+from typing import Any
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -10,6 +12,7 @@ from otp import (
     Crashed,
     Down,
     Exited,
+    FailedToStart,
     Killed,
     LinkedExit,
     NoProcess,
@@ -73,7 +76,7 @@ def raises(error):
     return handler
 
 
-ENDS = {
+ENDS: dict[str, Any] = {
     "normal": (stops(Normal()), Normal()),
     "stop": (raises(Stop()), Normal()),
     "shutdown": (stops(Shutdown("why")), Shutdown("why")),
@@ -144,6 +147,7 @@ async def test_the_name_is_free_and_the_group_left_when_down_comes():
     class Looks(Watcher):
         async def handle_message(self, message):
             if isinstance(message, Down):
+                assert message.ref is not None
                 found.append((whereis("t"), message.ref.alive))
             else:
                 await super().handle_message(message)
@@ -445,14 +449,14 @@ async def test_a_link_made_in_init_makes_it_a_failed_start():
         failed = []
 
         async def start():
-            with pytest.raises(Exception) as caught:  # noqa: PT011
+            with pytest.raises(FailedToStart) as caught:
                 await supervisor.start_child(child(Needs, id="n"))
             failed.append(caught.value)
 
         nursery.start_soon(start)
         await wait_all_tasks_blocked()
         supervisor.ref("t").send(boom)
-    assert isinstance(failed[0].reason.exception, LinkedExit)
+    assert isinstance(failed[0].__cause__, LinkedExit)
 
 
 async def test_a_ring_of_links_goes_down_together_and_leaves_nothing():

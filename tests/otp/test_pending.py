@@ -1,8 +1,6 @@
 """Calls that are not waited for at once. The rows are of gen_server_SUITE."""
 
-
 import math
-
 
 import pytest
 import trio
@@ -244,8 +242,6 @@ async def test_handles_that_are_dropped_leave_nothing_behind():
         assert all(asked._handle is None for asked in requests)
         assert ref.mailbox().unread == 0
         assert len(supervisor.runtime.calls) == 0
-
-
 
 
 async def test_an_actor_that_waits_in_a_handler_for_itself_is_refused_and_a_later_look_is_fine():

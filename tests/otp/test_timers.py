@@ -1,7 +1,8 @@
 """Timers: when they fire, that they can be called back until the last moment, and what a lot of them costs."""
 
 import math
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
 
 import pytest
 import trio
@@ -18,12 +19,13 @@ pytestmark = virtual_time
 
 def clocked(**options):
     class Clocked(Actor):
-        log = []
+        log: ClassVar[list[Any]] = []
 
         async def handle_message(self, message):
             if callable(message):
-                return await perform(self, message)
-            Clocked.log.append((trio.current_time(), message))
+                await perform(self, message)
+            else:
+                self.log.append((trio.current_time(), message))
 
         async def handle_call(self, request):
             return await perform(self, request)
@@ -62,7 +64,7 @@ async def test_an_earlier_timer_that_is_made_later_wakes_the_clock():
 async def test_at_takes_a_datetime_and_what_is_past_comes_at_once():
     log, tree = clocked()
     async with tree as supervisor:
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         await supervisor.ref("c").call(lambda a: a.at(now + timedelta(hours=1), "in an hour"))
         await supervisor.ref("c").call(lambda a: a.at(now - timedelta(hours=1), "past"))
         await supervisor.ref("c").call(lambda a: a.at(-5.0, "past, too"))
@@ -183,7 +185,7 @@ async def test_timers_made_in_terminate_or_in_a_failing_init_come_to_nothing():
 
 
 async def test_a_crash_in_the_handler_of_a_repeated_message_ends_the_timer():
-    log, tree = clocked()
+    _, tree = clocked()
     async with tree as supervisor:
         timer = await supervisor.ref("c").call(lambda a: a.every(1, boom))
         await trio.sleep(5)
@@ -212,7 +214,7 @@ async def test_a_hundred_thousand_timers_need_no_task_and_leave_when_cancelled()
 
 @pytest.mark.parametrize("seconds", [-1, math.nan, math.inf, "1", None])
 async def test_senseless_times_are_refused(seconds):
-    log, tree = clocked()
+    _, tree = clocked()
     async with tree as supervisor:
 
         def try_all(a):
