@@ -34,7 +34,9 @@ from ._events import ChildStartFailed as ChildStartFailed
 from ._events import ChildStuck as ChildStuck
 from ._events import ConditionChanged as ConditionChanged
 from ._events import EventBus as EventBus
+from ._events import MailboxOverflowed as MailboxOverflowed
 from ._events import MessagesDropped as MessagesDropped
+from ._events import PoisonMessage as PoisonMessage
 from ._events import Subscriber as Subscriber
 from ._events import SupervisorDecided as SupervisorDecided
 from ._exit import Crashed as Crashed
@@ -54,9 +56,12 @@ from ._host import host as host
 from ._links import Exited as Exited
 from ._log import log_events as log_events
 from ._mailbox import MailboxStatistics as MailboxStatistics
+from ._mailbox_spec import Divert as Divert
+from ._mailbox_spec import Mailbox as Mailbox
 from ._monitors import Down as Down
 from ._monitors import Monitor as Monitor
 from ._monitors import NoProcess as NoProcess
+from ._overflow import Overflow as Overflow
 from ._pending import PendingCall as PendingCall
 from ._pending import PendingCalls as PendingCalls
 from ._probes import ProbesUnavailable as ProbesUnavailable

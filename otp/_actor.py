@@ -24,6 +24,7 @@ from ._mailbox import BATCH, SLICE, insert_next
 from ._monitors import Monitor, Monitoring
 from ._ref import life_behind
 from ._timers import Timer, Timers
+from ._unread import tell_poison
 from ._unwrap import unwrap
 
 if TYPE_CHECKING:
@@ -293,7 +294,7 @@ class Actor(Behaviour):
     async def serve(self, context: ChildContext) -> None:
         """Init, handle messages, terminate. Called by the supervisor; override the four methods above instead."""
         life = self._life = life_of(context)
-        life.box.open(life.spec.mailbox)
+        life.box.open(life.spec.mailbox.limit)
         life.box.owner = current_task()
         life.on_stop = self._wind_down
         ending: ExitReason = Killed()
@@ -335,36 +336,41 @@ class Actor(Behaviour):
         """Handle messages until told to stop; return why."""
         box = life.box
         handle = self.handle_message
-        while True:
-            box.admit()
-            if box.queue:
-                await checkpoint()
-            else:
-                box.parked = box.owner
-                await wait_task_rescheduled(box.unpark)
-            queue = box.queue
-            handled = 0
-            look_at = 1
-            enough = 0.0
-            while queue:
-                message = queue.popleft()
-                if type(message) not in ENTRIES:
-                    await handle(message)
-                elif isinstance(message, Request):
-                    await self._answer(life, message)
+        message: object = None
+        try:
+            while True:
+                box.admit()
+                if box.queue:
+                    await checkpoint()
                 else:
-                    ending = await cast("Entry", message).act(self, life)
-                    if ending is not None:
-                        return ending
-                # Look at the clock after 1, 2, 4, ... messages: that is cheap for fast handlers, and with slow ones
-                # the slice is at most overdrawn by as much again. In virtual time only the count matters.
-                handled += 1
-                if handled == look_at and queue:
-                    if handled == 1:
-                        enough = trio.current_time() + SLICE
-                    elif handled == BATCH or trio.current_time() >= enough:
-                        break
-                    look_at *= 2
+                    box.parked = box.owner
+                    await wait_task_rescheduled(box.unpark)
+                queue = box.queue
+                handled = 0
+                look_at = 1
+                enough = 0.0
+                while queue:
+                    message = queue.popleft()
+                    if type(message) not in ENTRIES:
+                        await handle(message)
+                    elif isinstance(message, Request):
+                        await self._answer(life, message)
+                    else:
+                        ending = await cast("Entry", message).act(self, life)
+                        if ending is not None:
+                            return ending
+                    # Look at the clock after 1, 2, 4, ... messages: that is cheap for fast handlers, and with slow ones
+                    # the slice is at most overdrawn by as much again. In virtual time only the count matters.
+                    handled += 1
+                    if handled == look_at and queue:
+                        if handled == 1:
+                            enough = trio.current_time() + SLICE
+                        elif handled == BATCH or trio.current_time() >= enough:
+                            break
+                        look_at *= 2
+        except Exception as error:
+            tell_poison(life, message, error)
+            raise
 
     async def _answer(self, life: Life, request: Request) -> None:
         """Handle a call, unless nobody waits for the answer any more."""

@@ -41,10 +41,10 @@ def text(argument: str, value: object, *, without: str | None = None) -> None:
         raise ValueError(f"{argument} must be a string that is not empty{but}, not {value!r}")
 
 
-def choice(argument: str, value: object, choices: tuple[str, ...]) -> None:
-    """One of ``choices``."""
+def choice(argument: str, value: object, choices: tuple[str, ...], *, otherwise: str = "") -> None:
+    """One of ``choices``; ``otherwise`` is what is allowed besides."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+        raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}{otherwise}, not {value!r}")
 
 
 def instance(argument: str, value: object, kind: type | UnionType, description: str) -> None:

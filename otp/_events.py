@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import attrs
 
@@ -68,10 +68,30 @@ class ChildStuck(ChildEvent):
 
 @attrs.frozen(kw_only=True)
 class MessagesDropped(ChildEvent):
-    """A child ended with messages unread in its mailbox. Calls are not counted: their callers were told."""
+    """A child ended with messages unread in its mailbox, and they are lost. Calls are not counted: their callers know."""
 
     count: int
     """How many."""
+
+
+@attrs.frozen(kw_only=True)
+class PoisonMessage(ChildEvent):
+    """An actor crashed in the handler of this message, which nobody will be given again: a dead letter."""
+
+    message: object = attrs.field(repr=False)
+    """The message, or what was asked if it was a call; perhaps something that should not be in a log."""
+    reason: ExitReason
+
+
+@attrs.frozen(kw_only=True)
+class MailboxOverflowed(ChildEvent):
+    """A full mailbox has dropped or diverted a message, as its :class:`Mailbox` says."""
+
+    message: object = attrs.field(repr=False)
+    """The message, or what was asked if it was a call; perhaps something that should not be in a log."""
+    what: Literal["dropped", "diverted"]
+    count: int
+    """How many it were, of this incarnation, with this one."""
 
 
 @attrs.frozen(kw_only=True)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, cast, f
 
 import trio
 
-from ._events import MessagesDropped
 from ._exit import ExitReason
 from ._mailbox import Box
 from ._part import Part
 from ._ref import Ref
+from ._unread import Unread, tell_dropped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,21 +202,16 @@ class Life:
             self.cleanup.deadline = min(self.cleanup.deadline, self.stop_deadline)
 
     def close_mailbox(self, reason: ExitReason) -> None:
-        """Take no more messages; callers are told, what is unread is dropped."""
-        unread = self.box.close(reason)
+        """Take no more messages; callers are told and what is unread is dropped, unless it is for the next incarnation."""
+        kept = self.spec.mailbox.kept and not self.guest
+        unread = self.box.close(reason, kept=kept)
         if self.parts is not None:
             for part in list(self.parts.values()):
                 part.mailbox_closed()
-        if unread and self.runtime.events.wants(MessagesDropped):
-            self.runtime.events.emit(
-                MessagesDropped(
-                    path=self.path,
-                    incarnation=self.incarnation,
-                    at=trio.current_time(),
-                    guest=self.guest,
-                    count=len(unread),
-                )
-            )
+        if kept and unread:
+            self.part(Unread).messages = unread
+        else:
+            tell_dropped(self, len(unread))
 
     def end(self, reason: ExitReason) -> None:
         """The life is over: nothing of it runs any more, and its name is free. Tell those who want to know."""

@@ -22,6 +22,7 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, w
 from ._call import Request
 from ._entries import Entry, Halt, Notice
 from ._errors import MailboxFull, NoMailbox, NotAlive, OtpError
+from ._overflow import Overflowing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableSequence
@@ -55,6 +56,8 @@ class MailboxStatistics:
     """How many may wait."""
     senders_waiting: int
     """Tasks that wait in `send_wait` for room."""
+    overflowed: int
+    """Messages that this incarnation's box has dropped or diverted because it was full."""
 
 
 @final
@@ -83,6 +86,12 @@ class Box:
         if self.state == _NONE:
             self.state = _NEW
             self._full = limit
+            if self.queue:
+                self._allocate()
+
+    def inherit(self, messages: list[object]) -> None:
+        """Begin with what the last incarnation has left."""
+        self.queue = deque(messages)
 
     def put(self, message: object) -> None:
         """Append a message, and wake the receiver if it is parked.
@@ -195,8 +204,11 @@ class Box:
             self._wake()
             self._refuse_senders()
 
-    def close(self, reason: ExitReason) -> list[object]:
-        """The receiver has ended: refuse everything, tell all callers, and give back the unread messages."""
+    def close(self, reason: ExitReason, *, kept: bool = False) -> list[object]:
+        """The receiver has ended: refuse everything, tell all callers, and return the unread messages.
+
+        With `kept` the calls that nobody has begun are among them, and their callers go on waiting.
+        """
         self.state = _CLOSED
         self.reason = reason
         self.limit = 0
@@ -206,7 +218,10 @@ class Box:
             self.running = None
         for message in self.queue:
             if isinstance(message, Request):
-                message.fail(self.not_alive())
+                if kept:
+                    unread.append(message)
+                else:
+                    message.fail(self.not_alive())
             elif not isinstance(message, Entry | Notice):
                 unread.append(message)
         self.queue = _EMPTY
@@ -235,16 +250,23 @@ class Box:
 
     def statistics(self) -> MailboxStatistics:
         """The mailbox in numbers."""
+        overflowing = self.target.if_used(Overflowing)
         return MailboxStatistics(
-            unread=len(self.queue), limit=self._full, senders_waiting=len(self._senders) if self._senders else 0
+            unread=len(self.queue),
+            limit=self._full,
+            senders_waiting=len(self._senders) if self._senders else 0,
+            overflowed=0 if overflowing is None else overflowing.count,
         )
 
     def put_slowly(self, message: object) -> None:
         """The rare branch of put: the first message, for which the deque is made, or one that there is no room for."""
-        if self.state != _NEW:
+        if self.state == _NEW:
+            self._allocate()
+            self.put(message)
+        elif self.state == _OPEN:
+            self.target.part(Overflowing).take(message)
+        else:
             raise self._refusal()
-        self._allocate()
-        self.put(message)
 
     def _refusal(self) -> OtpError:
         """Why nothing more is accepted."""
@@ -256,7 +278,8 @@ class Box:
 
     def _allocate(self) -> None:
         if self.state == _NEW:
-            self.queue = deque()
+            if not self.queue:
+                self.queue = deque()
             self.limit = self._full
             self.state = _OPEN
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 from attrs import evolve, field, frozen
 
 from . import _checks as checks
+from ._mailbox_spec import DEFAULT_MAILBOX, Mailbox, as_mailbox
 
 if TYPE_CHECKING:
     from random import Random
@@ -96,7 +97,7 @@ class ChildSpec:
     init_timeout: float
     backoff: Backoff | None
     budget: RestartBudget | None
-    mailbox: int
+    mailbox: Mailbox = field(converter=as_mailbox)
 
     def __attrs_post_init__(self) -> None:
         _check_start(self.start)
@@ -116,7 +117,6 @@ class ChildSpec:
             checks.positive_seconds("init_timeout", self.init_timeout, otherwise=" or math.inf")
         checks.instance("backoff", self.backoff, Backoff | None, "a Backoff or None")
         checks.instance("budget", self.budget, RestartBudget | None, "a RestartBudget or None")
-        checks.whole("mailbox", self.mailbox, least=1)
 
     @property
     def is_supervisor(self) -> bool:
@@ -135,7 +135,7 @@ def child(
     init_timeout: float | None = None,
     backoff: Backoff | None = None,
     budget: RestartBudget | None = None,
-    mailbox: int = 10_000,
+    mailbox: int | Mailbox = DEFAULT_MAILBOX,
 ) -> ChildSpec:
     """Say how to run one child.
 
@@ -159,7 +159,8 @@ def child(
       seconds, and no limit for a supervisor, whose children have their own. (OTP has no limit by default.)
     - ``backoff``: how its restarts wait. Default: the supervisor's.
     - ``budget``: how many restarts it may have on its own account. Default: none; it shares the supervisor's limit.
-    - ``mailbox``: how many unread messages an actor's box holds. (OTP has no limit.)
+    - ``mailbox``: how many unread messages an actor's box holds, or a ``Mailbox``, which says more. Default: 10 000.
+      (OTP has no limit.)
 
     Raises ``ValueError`` or ``TypeError`` that names the argument, the value and what is allowed.
     """

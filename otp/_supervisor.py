@@ -29,6 +29,7 @@ from ._lifecycle import tell_end, tell_up
 from ._statistics import ChildStatistics, SupervisorStatistics
 from ._strategy import SupervisorCore
 from ._supervisor_ref import SupervisorRef
+from ._unread import Unread
 
 if TYPE_CHECKING:
     from ._ref import Ref
@@ -73,6 +74,8 @@ class SupervisorTask(Behaviour):
         self._retries: list[tuple[float, int, p.RetryDue]] = []
         self._retry_numbers = itertools.count()
         self._waiting: dict[p.Request, _Waiting] = {}
+        # What children have left that are about to be started again, if their mailbox is kept.
+        self._unread: dict[str, Unread] = {}
         self._end: ExitReason | None = None
 
     # -- the life of the supervisor -----------------------------------------------------------------------
@@ -92,6 +95,9 @@ class SupervisorTask(Behaviour):
                     await self._next_event()
         finally:
             self.ended = True
+            for unread in [*self._unread.values(), *(life.if_used(Unread) for life in self._lives.values())]:
+                if unread is not None:
+                    unread.drop()
             for waiting in self._waiting.values():
                 waiting.answered.set()
         if isinstance(self._end, Crashed):
@@ -117,6 +123,8 @@ class SupervisorTask(Behaviour):
                 self._forget(event.id, event.incarnation)
             for action in self.core.handle(event):
                 self._do(action)
+            if self._unread:
+                self._drop_what_nobody_will_read()
 
     async def _park(self) -> None:
         self._parked = current_task()
@@ -159,6 +167,8 @@ class SupervisorTask(Behaviour):
             case p.StartChild():
                 life = Life(action.spec, action.incarnation, self, self.runtime)
                 self._lives[action.id] = life
+                if left := self._unread.pop(action.id, None):
+                    life.box.inherit(left.messages)
                 self.nursery.start_soon(run_child, life, name=action.id)
             case p.StopChild():
                 life = self._lives[action.id]
@@ -189,8 +199,17 @@ class SupervisorTask(Behaviour):
         life = self._lives.get(id_)
         if life is not None and life.incarnation == incarnation:
             del self._lives[id_]
+            if (unread := life.if_used(Unread)) is not None:
+                self._unread[id_] = unread
             self._stops.pop(life, None)
             self._stuck.discard(life)
+
+    def _drop_what_nobody_will_read(self) -> None:
+        for id_, unread in list(self._unread.items()):
+            state = self.core.child(id_)
+            if state is None or state.status not in ("starting", "restarting"):
+                del self._unread[id_]
+                unread.drop()
 
     def _tell_decision(self, decision: p.Decision) -> None:
         bus = self.runtime.events

@@ -62,7 +62,7 @@ async def test_send_wait_waits_for_room_and_lets_senders_in_one_after_another():
             for i in range(10):
                 nursery.start_soon(ref.send_wait, i)
                 await wait_all_tasks_blocked()
-            assert ref.mailbox() == MailboxStatistics(unread=2, limit=2, senders_waiting=7)
+            assert ref.mailbox() == MailboxStatistics(unread=2, limit=2, senders_waiting=7, overflowed=0)
         assert trio.current_time() > 0
     assert seen == list(range(10))
 

@@ -1,0 +1,105 @@
+"""What a full mailbox does with one message more, if its spec says anything else than to refuse it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, final
+
+import attrs
+import trio
+
+from ._call import Request
+from ._entries import ENTRIES, Notice
+from ._errors import MailboxFull, OtpError
+from ._events import MailboxOverflowed
+from ._mailbox_spec import Divert
+from ._part import Part
+
+if TYPE_CHECKING:
+    from ._life import Life
+
+
+@attrs.frozen
+class Overflow:
+    """What an actor is handed for another one that has no room: see :class:`Divert`."""
+
+    path: str
+    """Whose mailbox was full."""
+    message: object = attrs.field(repr=False)
+    """What was sent to it, or asked."""
+
+
+@final
+class Overflowing(Part):
+    """An overflowing mailbox: it counts."""
+
+    __slots__ = ("count",)
+
+    def __init__(self, life: Life) -> None:
+        super().__init__(life)
+        self.count = 0
+
+    def take(self, message: object) -> None:
+        """Do with `message` what the spec says.
+
+        Raises:
+            MailboxFull: if that is to refuse it; if it is a call and would be dropped; and if who it would be diverted
+                to has no room either, or is not there.
+        """
+        box, when_full = self.life.box, self.life.spec.mailbox.when_full
+        if isinstance(when_full, Divert):
+            self._divert(message, when_full.to)
+        elif when_full == "drop_oldest":
+            oldest = next((place for place, each in enumerate(box.queue) if _may_be_dropped(each)), None)
+            if oldest is None:
+                raise self._full()
+            dropped = box.queue[oldest]
+            del box.queue[oldest]
+            box.queue.append(message)
+            self._tell(dropped, "dropped")
+            if isinstance(dropped, Request):
+                dropped.fail(self._full())
+        elif when_full == "drop_newest" and not isinstance(message, Request):
+            self._tell(message, "dropped")
+        else:
+            raise self._full()
+
+    def _divert(self, message: object, to: str) -> None:
+        ref = self.life.runtime.registry.get(to)
+        content = message.message if isinstance(message, Request) else message
+        # One step only: two that divert to each other would go on for ever.
+        if ref is None or ref is self.life.ref or isinstance(content, Overflow):
+            raise self._full()
+        other = ref.box
+        overflow = Overflow(self.life.path, content)
+        try:
+            if isinstance(message, Request):
+                message.message, message.target = overflow, other.target
+            other.put(message if isinstance(message, Request) else overflow)
+        except OtpError as error:
+            if isinstance(message, Request):
+                message.message, message.target = content, self.life
+            raise self._full() from error
+        self._tell(content, "diverted")
+
+    def _full(self) -> MailboxFull:
+        return MailboxFull(self.life.path, self.life.spec.mailbox.limit)
+
+    def _tell(self, message: object, what: Literal["dropped", "diverted"]) -> None:
+        self.count += 1
+        life = self.life
+        if life.runtime.events.wants(MailboxOverflowed):
+            life.runtime.events.emit(
+                MailboxOverflowed(
+                    path=life.path,
+                    incarnation=life.incarnation,
+                    at=trio.current_time(),
+                    guest=life.guest,
+                    message=message.message if isinstance(message, Request) else message,
+                    what=what,
+                    count=self.count,
+                )
+            )
+
+
+def _may_be_dropped(entry: object) -> bool:
+    return type(entry) is Request or not (type(entry) in ENTRIES or isinstance(entry, Notice))

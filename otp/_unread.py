@@ -1,0 +1,67 @@
+"""What an incarnation leaves unread, and how it comes to the next one, if the mailbox is kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+import trio
+
+from ._call import Request, Turn
+from ._events import MessagesDropped, PoisonMessage
+from ._exit import Crashed, Stop
+from ._part import Part
+from ._unwrap import unwrap
+
+if TYPE_CHECKING:
+    from ._life import Life
+
+
+@final
+class Unread(Part):
+    """The messages, and the calls nobody has begun to answer, that are for the next incarnation."""
+
+    __slots__ = ("messages",)
+
+    def __init__(self, life: Life) -> None:
+        super().__init__(life)
+        self.messages: list[object] = []
+
+    def drop(self) -> None:
+        """There is no next incarnation."""
+        lost = 0
+        for message in self.messages:
+            if isinstance(message, Request):
+                message.fail(self.life.box.not_alive())
+            else:
+                lost += 1
+        self.messages = []
+        tell_dropped(self.life, lost)
+
+
+def tell_dropped(life: Life, count: int) -> None:
+    """So many messages are lost."""
+    if count and life.runtime.events.wants(MessagesDropped):
+        life.runtime.events.emit(
+            MessagesDropped(
+                path=life.path, incarnation=life.incarnation, at=trio.current_time(), guest=life.guest, count=count
+            )
+        )
+
+
+def tell_poison(life: Life, message: object, raised: Exception) -> None:
+    """The handler of `message` raised."""
+    error = unwrap(raised)
+    if isinstance(message, Request):
+        message = message.message
+    if isinstance(error, Stop) or type(message) is Turn or not life.runtime.events.wants(PoisonMessage):
+        return
+    life.runtime.events.emit(
+        PoisonMessage(
+            path=life.path,
+            incarnation=life.incarnation,
+            at=trio.current_time(),
+            guest=life.guest,
+            message=message,
+            reason=Crashed(error),
+        )
+    )

@@ -1,0 +1,401 @@
+"""What a full mailbox does with one message more, and what becomes of what an incarnation leaves unread."""
+
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from otp import (
+    Actor,
+    Backoff,
+    Divert,
+    Mailbox,
+    MailboxFull,
+    MailboxOverflowed,
+    MessagesDropped,
+    Overflow,
+    PoisonMessage,
+    Runtime,
+    Stop,
+    Supervisor,
+    call,
+    child,
+    open_supervisor,
+    send,
+    whereis,
+)
+from otp.testing import capture_events
+
+
+class Gate(Actor):
+    """Handles nothing until it is told to; then notes all, and fails on "bad"."""
+
+    def __init__(self, log, gate):
+        self.log = log
+        self.gate = gate
+
+    async def handle_message(self, message):
+        if message == "wait":
+            await self.gate.wait()
+        if message == "bad":
+            raise ValueError("bad")
+        if message == "stop":
+            raise Stop("enough")
+        self.log.append(message)
+
+    async def handle_call(self, request):
+        await self.handle_message(request)
+        return f"answer to {request}"
+
+
+@attrs.define
+class Stage:
+    """A tree with a gated actor "a", whose mailbox is under test, and who is diverted to."""
+
+    log: list[Any] = attrs.Factory(list)
+    diverted: list[Any] = attrs.Factory(list)
+    gate: trio.Event = attrs.Factory(trio.Event)
+    runtime: Runtime = attrs.Factory(Runtime)
+
+    def actor(self, mailbox, **options):
+        return child(lambda: Gate(self.log, self.gate), id="a", name="a", mailbox=mailbox, **options)
+
+    def open(self, *children, **options):
+        return open_supervisor(Supervisor(list(children), **options), runtime=self.runtime)
+
+
+def found(name):
+    ref = whereis(name)
+    assert ref is not None
+    return ref
+
+
+def box_of(name):
+    return found(name).mailbox()
+
+
+async def fill(*messages):
+    """Have the actor wait in its handler, with these in its box."""
+    send("a", "wait")
+    await wait_all_tasks_blocked()
+    for message in messages:
+        send("a", message)
+
+
+# -- full ----------------------------------------------------------------------------------------------
+
+
+async def test_the_default_refuses(autojump_clock):
+    stage = Stage()
+    async with stage.open(stage.actor(Mailbox(2))):
+        await fill(1, 2)
+        with pytest.raises(MailboxFull):
+            send("a", 3)
+        assert box_of("a").overflowed == 0
+        stage.gate.set()
+
+
+async def test_drop_oldest(autojump_clock):
+    stage = Stage()
+    with capture_events(stage.runtime) as events:
+        async with stage.open(stage.actor(Mailbox(3, when_full="drop_oldest"))):
+            await fill(1, 2, 3, 4, 5)
+            assert box_of("a").overflowed == 2
+            assert box_of("a").unread == 3
+            stage.gate.set()
+            await wait_all_tasks_blocked()
+    assert stage.log == ["wait", 3, 4, 5]
+    told = [(event.message, event.what, event.count) for event in events.of(MailboxOverflowed)]
+    assert told == [(1, "dropped", 1), (2, "dropped", 2)]
+
+
+async def test_a_call_that_is_dropped_as_the_oldest_raises_in_its_caller(autojump_clock):
+    stage = Stage()
+    async with stage.open(stage.actor(Mailbox(1, when_full="drop_oldest"))), trio.open_nursery() as nursery:
+        await fill()
+
+        async def ask():
+            with pytest.raises(MailboxFull):
+                await call("a", "question")
+
+        nursery.start_soon(ask)
+        await wait_all_tasks_blocked()
+        send("a", "newer")
+        await wait_all_tasks_blocked()
+        assert not nursery.child_tasks
+        stage.gate.set()
+
+
+async def test_drop_newest(autojump_clock):
+    stage = Stage()
+    with capture_events(stage.runtime) as events:
+        async with stage.open(stage.actor(Mailbox(2, when_full="drop_newest"))):
+            await fill(1, 2, 3)
+            with pytest.raises(MailboxFull):
+                await call("a", "a caller is told at once")
+            stage.gate.set()
+            await wait_all_tasks_blocked()
+    assert stage.log == ["wait", 1, 2]
+    assert [event.message for event in events.of(MailboxOverflowed)] == [3]
+
+
+async def test_waiting_for_room_goes_before_every_policy(autojump_clock):
+    stage = Stage()
+    async with stage.open(stage.actor(Mailbox(1, when_full="drop_oldest"))), trio.open_nursery() as nursery:
+        await fill(1)
+        nursery.start_soon(found("a").send_wait, 2)
+        await wait_all_tasks_blocked()
+        stage.gate.set()
+        await wait_all_tasks_blocked()
+        assert stage.log == ["wait", 1, 2]
+
+
+class Spare(Actor):
+    def __init__(self, log):
+        self.log = log
+
+    async def handle_message(self, message):
+        self.log.append(message)
+
+    async def handle_call(self, request):
+        return ("spare", request)
+
+
+async def test_divert_hands_messages_and_calls_to_another_actor(autojump_clock):
+    stage = Stage()
+    spare = child(lambda: Spare(stage.diverted), id="spare", name="spare")
+    with capture_events(stage.runtime) as events:
+        async with stage.open(spare, stage.actor(Mailbox(1, when_full=Divert("spare")))):
+            await fill(1, 2)
+            assert await call("a", "question") == ("spare", Overflow("app/a", "question"))
+            await wait_all_tasks_blocked()
+            assert stage.diverted == [Overflow("app/a", 2)]
+            stage.gate.set()
+    assert [(event.message, event.what) for event in events.of(MailboxOverflowed)] == [
+        (2, "diverted"),
+        ("question", "diverted"),
+    ]
+
+
+@pytest.mark.parametrize("to", ["nobody", "a", "b"])
+async def test_where_nobody_takes_it_the_mailbox_is_full(autojump_clock, to):
+    """Nobody has the name, or it is the full one itself, or that one is full as well and diverts back."""
+    stage = Stage()
+    other = child(
+        lambda: Gate([], stage.gate), id="b", name="b", mailbox=Mailbox(1, when_full=Divert("a")), shutdown="brutal"
+    )
+    async with stage.open(other, stage.actor(Mailbox(1, when_full=Divert(to)))):
+        await fill(1)
+        send("b", "wait")
+        await wait_all_tasks_blocked()
+        send("b", 1)
+        with pytest.raises(MailboxFull, match="app/a"):
+            send("a", 2)
+        with pytest.raises(MailboxFull, match="app/a"):
+            await call("a", "question")
+        stage.gate.set()
+
+
+# -- left unread ---------------------------------------------------------------------------------------
+
+KEPT = Mailbox(kept=True)
+
+
+async def test_what_is_unread_is_for_the_next_incarnation_in_order_and_the_poison_is_not(autojump_clock):
+    stage = Stage()
+    with capture_events(stage.runtime) as events:
+        async with stage.open(stage.actor(KEPT)), trio.open_nursery() as nursery:
+            answers: list[str] = []
+            await fill(1, "bad", 2)
+            nursery.start_soon(asks, answers, "question")
+            await wait_all_tasks_blocked()
+            send("a", 3)
+            stage.gate.set()
+            await wait_all_tasks_blocked()
+            assert stage.log == ["wait", 1, 2, "question", 3]
+            assert answers == ["answer to question"]
+    (poison,) = events.of(PoisonMessage)
+    assert (poison.path, poison.message, str(poison.reason)) == ("app/a", "bad", "crashed (ValueError: bad)")
+    assert not events.of(MessagesDropped)
+
+
+async def asks(answers, question, timeout=5.0):
+    try:
+        answers.append(await call("a", question, timeout=timeout))
+    except Exception as error:  # noqa: BLE001
+        answers.append(type(error).__name__)
+
+
+async def test_the_caller_of_the_poison_is_told_and_others_wait_over_the_backoff(autojump_clock):
+    stage = Stage()
+    spec = stage.actor(KEPT, backoff=Backoff(initial=3.0, jitter=0.0))
+    async with stage.open(spec), trio.open_nursery() as nursery:
+        answers: list[str] = []
+        await fill()
+        for question, timeout in (("bad", 5.0), ("patient", 5.0), ("impatient", 2.0)):
+            nursery.start_soon(asks, answers, question, timeout)
+            await wait_all_tasks_blocked()
+        stage.gate.set()
+        await trio.sleep(1.0)
+        assert answers == ["NotAlive"]
+        await trio.sleep(1.5)
+        assert answers == ["NotAlive", "CallTimeout"]
+        await trio.sleep(1.0)
+        assert answers == ["NotAlive", "CallTimeout", "answer to patient"]
+    assert stage.log == ["wait", "patient"]  # what nobody waits for any more is not begun
+
+
+@pytest.mark.parametrize("end", ["give up", "not restarted", "terminated while it waits", "supervisor stopped"])
+async def test_without_a_next_incarnation_it_is_dropped_and_callers_are_told(autojump_clock, end):
+    stage = Stage()
+    options: dict[str, Any] = {
+        "give up": {},
+        "not restarted": {"restart": "temporary"},
+        "terminated while it waits": {"backoff": Backoff(initial=30.0)},
+        "supervisor stopped": {"backoff": Backoff(initial=30.0)},
+    }[end]
+    answers: list[str] = []
+    tree = Supervisor([stage.actor(KEPT, **options)], intensity=0 if end == "give up" else 3)
+    outer = Supervisor([child(tree, id="inner", restart="temporary")])
+    with capture_events(stage.runtime) as events:
+        async with (
+            trio.open_nursery() as nursery,
+            open_supervisor(outer, runtime=stage.runtime) as root,
+        ):
+            await fill("bad", 1, 2)
+            nursery.start_soon(asks, answers, "question", 1000.0)
+            await wait_all_tasks_blocked()
+            inner = root.supervisor("inner")
+            stage.gate.set()
+            await trio.sleep(1.0)
+            if end == "terminated while it waits":
+                assert answers == []
+                await inner.terminate_child("a")
+            elif end == "supervisor stopped":
+                assert answers == []
+                await root.terminate_child("inner")
+            await wait_all_tasks_blocked()
+            assert answers == ["NotAlive"]
+    assert [event.count for event in events.of(MessagesDropped)] == [2]
+    assert stage.log == ["wait"]
+
+
+async def test_over_a_failed_start_it_is_still_there(autojump_clock):
+    stage = Stage()
+    fails = 2
+
+    class Fails(Gate):
+        async def init(self):
+            nonlocal fails
+            if stage.log and fails:
+                fails -= 1
+                raise OSError("not yet")
+
+    spec = child(lambda: Fails(stage.log, stage.gate), id="a", name="a", mailbox=KEPT)
+    async with stage.open(spec, intensity=5):
+        await fill(1, "bad", 2, 3)
+        stage.gate.set()
+        await wait_all_tasks_blocked()
+        assert stage.log == ["wait", 1, 2, 3]
+    assert fails == 0
+
+
+async def test_what_init_sends_itself_comes_before_what_was_left(autojump_clock):
+    stage = Stage()
+
+    class Resumes(Gate):
+        async def init(self):
+            self.send_self("resume")
+
+    spec = child(lambda: Resumes(stage.log, stage.gate), id="a", name="a", mailbox=KEPT)
+    async with stage.open(spec):
+        await fill("bad", 1)
+        stage.gate.set()
+        await wait_all_tasks_blocked()
+        assert stage.log == ["resume", "wait", "resume", 1]
+
+
+async def test_a_sibling_in_the_group_keeps_its_unread_too(autojump_clock):
+    """It is stopped for the restart of the group and has no time to handle them."""
+    stage = Stage()
+    gates = iter([trio.Event()])
+
+    class Slow(Gate):
+        async def handle_message(self, message):
+            await next(gates, stage.gate).wait()
+            self.log.append(message)
+
+    stage.gate.set()
+    kept = child(lambda: Slow(stage.log, stage.gate), id="slow", name="slow", mailbox=KEPT, shutdown=1.0)
+    async with stage.open(kept, stage.actor(10), strategy="one_for_all"):
+        send("slow", "cancelled in its handler")
+        await wait_all_tasks_blocked()
+        send("slow", 1)
+        send("slow", 2)
+        send("a", "bad")
+        await trio.sleep(5.0)
+        assert stage.log == [1, 2]
+
+
+async def test_what_its_helpers_wanted_in_turn_is_not_for_the_next_incarnation(autojump_clock):
+    stage = Stage()
+    ask = trio.Event()
+
+    class Helped(Gate):
+        async def init(self):
+            if not ask.is_set():
+                self.nursery.start_soon(self.turn)
+
+        async def turn(self):
+            await ask.wait()
+            await self.in_turn(self.note)
+
+        async def note(self):
+            self.log.append("a turn of the incarnation before")
+
+    async with stage.open(child(lambda: Helped(stage.log, stage.gate), id="a", name="a", mailbox=KEPT)):
+        await fill("bad")
+        ask.set()
+        await wait_all_tasks_blocked()
+        send("a", 1)
+        assert box_of("a").unread == 3
+        stage.gate.set()
+        await wait_all_tasks_blocked()
+    assert stage.log == ["wait", 1]
+
+
+async def test_stopping_on_purpose_is_no_poison(autojump_clock):
+    stage = Stage()
+    with capture_events(stage.runtime) as events:
+        async with stage.open(stage.actor(KEPT)):
+            await fill("stop", 1)
+            stage.gate.set()
+            await wait_all_tasks_blocked()
+            assert stage.log == ["wait", 1]
+    assert not events.of(PoisonMessage)
+
+
+# -- the spec ------------------------------------------------------------------------------------------
+
+
+def test_bad_specs_say_what_is_allowed():
+    for wrong, error, match in (
+        (lambda: child(Gate, mailbox=0), ValueError, "mailbox must be"),
+        (lambda: Mailbox(0), ValueError, "limit must be"),
+        (
+            lambda: Mailbox(when_full="drop"),  # type: ignore[arg-type]
+            ValueError,
+            "'drop_newest' or a Divert, not 'drop'",
+        ),
+        (
+            lambda: Mailbox(kept=1),  # type: ignore[arg-type]
+            TypeError,
+            "kept must be True or False",
+        ),
+        (lambda: Divert(""), ValueError, "to must"),
+    ):
+        with pytest.raises(error, match=match):
+            wrong()
+    assert child(Gate, mailbox=7).mailbox == Mailbox(7)
