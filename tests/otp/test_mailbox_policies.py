@@ -250,14 +250,14 @@ async def test_the_caller_of_the_poison_is_told_and_others_wait_over_the_backoff
 @pytest.mark.parametrize("end", ["give up", "not restarted", "terminated while it waits", "supervisor stopped"])
 async def test_without_a_next_incarnation_it_is_dropped_and_callers_are_told(autojump_clock, end):
     stage = Stage()
-    options: dict[str, Any] = {
+    all_options: dict[str, dict[str, Any]] = {
         "give up": {},
         "not restarted": {"restart": "temporary"},
         "terminated while it waits": {"backoff": Backoff(initial=30.0)},
         "supervisor stopped": {"backoff": Backoff(initial=30.0)},
-    }[end]
+    }
     answers: list[str] = []
-    tree = Supervisor([stage.actor(KEPT, **options)], intensity=0 if end == "give up" else 3)
+    tree = Supervisor([stage.actor(KEPT, **all_options[end])], intensity=0 if end == "give up" else 3)
     outer = Supervisor([child(tree, id="inner", restart="temporary")])
     with capture_events(stage.runtime) as events:
         async with (

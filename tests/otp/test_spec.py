@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 
 from otp._exit import Crashed, ExitReason, Ignore, Killed, Normal, Shutdown, Stop, describe, is_normal_class
+from otp._mailbox_spec import Mailbox
 from otp._protocol import AddChild
 from otp._spec import Backoff, Supervisor, child
 
@@ -33,7 +34,7 @@ def test_what_has_no_name_needs_an_id(nameless):
 
 def test_defaults():
     worker, subtree = child(work), child(Supervisor([]), id="s")
-    assert (worker.shutdown, worker.init_timeout, worker.mailbox) == (5.0, 30.0, 10_000)
+    assert (worker.shutdown, worker.init_timeout, worker.mailbox) == (5.0, 30.0, Mailbox(10_000))
     assert (subtree.shutdown, subtree.init_timeout) == ("infinity", math.inf)
     assert (worker.is_supervisor, subtree.is_supervisor) == (False, True)
     supervisor = Supervisor([])
