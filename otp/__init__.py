@@ -35,6 +35,7 @@ from ._events import ChildStuck as ChildStuck
 from ._events import ConditionChanged as ConditionChanged
 from ._events import EventBus as EventBus
 from ._events import MailboxOverflowed as MailboxOverflowed
+from ._events import MessageEvent as MessageEvent
 from ._events import MessagesDropped as MessagesDropped
 from ._events import PoisonMessage as PoisonMessage
 from ._events import Subscriber as Subscriber

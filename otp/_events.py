@@ -75,20 +75,24 @@ class MessagesDropped(ChildEvent):
 
 
 @attrs.frozen(kw_only=True)
-class PoisonMessage(ChildEvent):
-    """An actor crashed in the handler of this message, which nobody will be given again: a dead letter."""
+class MessageEvent(ChildEvent):
+    """What all events of one message to a child have in common."""
 
     message: object = attrs.field(repr=False)
     """The message, or what was asked if it was a call; perhaps something that should not be in a log."""
+
+
+@attrs.frozen(kw_only=True)
+class PoisonMessage(MessageEvent):
+    """An actor crashed in the handler of this message, which nobody will be given again: a dead letter."""
+
     reason: ExitReason
 
 
 @attrs.frozen(kw_only=True)
-class MailboxOverflowed(ChildEvent):
+class MailboxOverflowed(MessageEvent):
     """A full mailbox has dropped or diverted a message, as its :class:`Mailbox` says."""
 
-    message: object = attrs.field(repr=False)
-    """The message, or what was asked if it was a call; perhaps something that should not be in a log."""
     what: Literal["dropped", "diverted"]
     count: int
     """How many it were, of this incarnation, with this one."""

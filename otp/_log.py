@@ -28,6 +28,7 @@ _LEVELS: Final[dict[type, int]] = {
     events.ChildStartFailed: logging.WARNING,
     events.ConditionChanged: logging.WARNING,
     events.MessagesDropped: logging.WARNING,
+    events.MailboxOverflowed: logging.WARNING,
     events.ChildStuck: logging.ERROR,
 }
 
@@ -71,6 +72,10 @@ def _log(event: object) -> None:
             _write(logging.ERROR, event, text)
         case events.MessagesDropped():
             _write(logging.WARNING, event, f"{event.path} #{event.incarnation} left {event.count} messages unread")
+        case events.MailboxOverflowed():
+            if event.count & (event.count - 1) == 0:  # the 1st, 2nd, 4th, 8th ...: it overflows when there is much
+                text = f"{event.path} #{event.incarnation} has {event.what} {event.count} messages: its mailbox is full"
+                _write(logging.WARNING, event, text)
         case events.ConditionChanged():
             said = "ok" if event.ok else "NOT ok"
             detail = f" ({event.detail})" if event.detail else ""

@@ -56,12 +56,15 @@ class CapturedEvents:
             ]
 
         "ended" is by itself, "stopped" because its supervisor asked it to; the others are "failed" (to start),
-        "ignored" and "stuck". What supervisors decided is left out, unless it is asked for.
+        "ignored" and "stuck". What supervisors decided and what became of single messages is left out, unless it is
+        asked for.
 
         Args:
-            only: Only events of these kinds; default: all of :class:`ChildEvent`.
+            only: Only events of these kinds; default: all of :class:`ChildEvent`, except :class:`MessageEvent`.
         """
-        return [line(event) for event in self.all if isinstance(event, only or (kinds.ChildEvent,))]
+        wanted = only or (kinds.ChildEvent,)
+        unwanted = () if only else (kinds.MessageEvent,)
+        return [line(event) for event in self.all if isinstance(event, wanted) and not isinstance(event, unwanted)]
 
     def take_lines(self, *only: type) -> list[str]:
         """:meth:`lines`, and forget everything that was captured so far."""

@@ -399,3 +399,13 @@ def test_bad_specs_say_what_is_allowed():
         with pytest.raises(error, match=match):
             wrong()
     assert child(Gate, mailbox=7).mailbox == Mailbox(7)
+
+
+async def test_the_log_tells_of_an_overflow_now_and_then_and_shows_no_message(autojump_clock, caplog):
+    stage = Stage()
+    async with stage.open(stage.actor(Mailbox(1, when_full="drop_newest"))):
+        await fill(*["secret"] * 10)
+        stage.gate.set()
+    said = [record.message for record in caplog.records if "mailbox is full" in record.message]
+    assert said == [f"app/a #1 has dropped {count} messages: its mailbox is full" for count in (1, 2, 4, 8)]
+    assert "secret" not in caplog.text
