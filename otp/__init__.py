@@ -37,6 +37,7 @@ from ._events import EventBus as EventBus
 from ._events import MailboxOverflowed as MailboxOverflowed
 from ._events import MessageEvent as MessageEvent
 from ._events import MessagesDropped as MessagesDropped
+from ._events import OverflowedWhere as OverflowedWhere
 from ._events import PoisonMessage as PoisonMessage
 from ._events import Subscriber as Subscriber
 from ._events import SupervisorDecided as SupervisorDecided
@@ -59,6 +60,7 @@ from ._log import log_events as log_events
 from ._mailbox import MailboxStatistics as MailboxStatistics
 from ._mailbox_spec import Divert as Divert
 from ._mailbox_spec import Mailbox as Mailbox
+from ._mailbox_spec import WhenFull as WhenFull
 from ._monitors import Down as Down
 from ._monitors import Monitor as Monitor
 from ._monitors import NoProcess as NoProcess

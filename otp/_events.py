@@ -16,6 +16,10 @@ from ._exit import ExitReason
 from ._protocol import Decision
 
 
+OverflowedWhere: TypeAlias = Literal["dropped", "diverted"]
+"""What became of a message that did not fit."""
+
+
 @attrs.frozen(kw_only=True)
 class ChildEvent:
     """What all events of one child have in common."""
@@ -68,7 +72,7 @@ class ChildStuck(ChildEvent):
 
 @attrs.frozen(kw_only=True)
 class MessagesDropped(ChildEvent):
-    """A child ended with messages unread in its mailbox, and they are lost. Calls are not counted: their callers know."""
+    """A child ended with messages unread in its mailbox, and they are lost. Of calls not counted, the callers know."""
 
     count: int
     """How many."""
@@ -93,7 +97,7 @@ class PoisonMessage(MessageEvent):
 class MailboxOverflowed(MessageEvent):
     """A full mailbox has dropped or diverted a message, as its :class:`Mailbox` says."""
 
-    what: Literal["dropped", "diverted"]
+    what: OverflowedWhere
     count: int
     """How many it were, of this incarnation, with this one."""
 

@@ -202,7 +202,7 @@ class Life:
             self.cleanup.deadline = min(self.cleanup.deadline, self.stop_deadline)
 
     def close_mailbox(self, reason: ExitReason) -> None:
-        """Take no more messages; callers are told and what is unread is dropped, unless it is for the next incarnation."""
+        """Take no more messages. What is unread is dropped, and callers told, unless it is for the next incarnation."""
         kept = self.spec.mailbox.kept and not self.guest
         unread = self.box.close(reason, kept=kept)
         if self.parts is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, final
 
 import attrs
 import trio
@@ -10,7 +10,7 @@ import trio
 from ._call import Request
 from ._entries import ENTRIES, Notice
 from ._errors import MailboxFull, OtpError
-from ._events import MailboxOverflowed
+from ._events import MailboxOverflowed, OverflowedWhere
 from ._mailbox_spec import Divert
 from ._part import Part
 
@@ -84,7 +84,7 @@ class Overflowing(Part):
     def _full(self) -> MailboxFull:
         return MailboxFull(self.life.path, self.life.spec.mailbox.limit)
 
-    def _tell(self, message: object, what: Literal["dropped", "diverted"]) -> None:
+    def _tell(self, message: object, what: OverflowedWhere) -> None:
         self.count += 1
         life = self.life
         if life.runtime.events.wants(MailboxOverflowed):
