@@ -15,7 +15,6 @@ import attrs
 from ._exit import ExitReason
 from ._protocol import Decision
 
-
 OverflowedWhere: TypeAlias = Literal["dropped", "diverted"]
 """What became of a message that did not fit."""
 
