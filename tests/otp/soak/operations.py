@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+import attrs
 import trio
 
 from otp import (
@@ -16,8 +17,10 @@ from otp import (
     ChildNotFound,
     ChildRestarting,
     ChildRunning,
+    ChildSpec,
     FailedToStart,
     MailboxFull,
+    MaxChildren,
     NoMailbox,
     NotAlive,
     OtpError,
@@ -32,7 +35,7 @@ from otp import (
 )
 from otp.testing import crash
 from tests.otp.soak.children import ACTIONS, ANSWERS, Note, ask, brief
-from tests.otp.soak.trees import a_child
+from tests.otp.soak.trees import STRATEGIES, a_child, a_tree, is_tree
 from tests.otp.soak.world import Boom, World
 
 if TYPE_CHECKING:
@@ -89,14 +92,14 @@ class Client:
 
     # -- what comes of it
 
-    async def ask_for(self, what: str, request: Callable[[], Awaitable[object]], *allowed: type[OtpError]) -> bool:
+    async def ask_for(self, what: str, request: Callable[[], Awaitable[object]], *allowed: type[Exception]) -> bool:
         """Have a request to a supervisor served; whether it was and there is something to be seen of it."""
         impatient = self.random.random() < 0.1
         patience = self.random.random() * 5 if impatient else PATIENCE
         with trio.move_on_after(patience):
             try:
                 await request()
-            except OtpError as error:
+            except Exception as error:
                 if not isinstance(error, (*allowed, SupervisorStopped)):
                     raise
                 self.world.count(f"{what} {type(error).__name__}")
@@ -225,8 +228,9 @@ async def make_it_crash(client: Client) -> None:
 @operation(3)
 async def start_a_child(client: Client) -> None:
     supervisor, world = client.supervisor(), client.world
-    spec = a_child(world, client.random.choice([0, 0, 0, 1]), client.random.choice(["c0", "c1", "c7", "c8", "c9"]))
-    errors = AlreadyPresent, AlreadyStarted, FailedToStart, WrongStrategy
+    id_ = client.random.choice(["c0", "c1", "c7", "c8", "c9"])
+    spec = a_child(world, client.random.choice([0, 0, 0, 1]), id_, significant=client.random.random() < 0.3)
+    errors = AlreadyPresent, AlreadyStarted, FailedToStart, WrongStrategy, ValueError
     await client.ask_for("start_child", lambda: supervisor.start_child(spec), *errors)
 
 
@@ -246,9 +250,10 @@ async def take_a_name(client: Client) -> None:
 async def start_an_instance(client: Client) -> None:
     pools = [each for each in supervisors(client.root) if _is_simple(each)]
     supervisor = client.random.choice(pools or [client.root])
+    key = client.random.choice([None, None, "k1", "k2"])
     if supervisor.count_children().active < 10 and (pools or client.random.random() < 0.1):
-        errors = FailedToStart, WrongStrategy
-        await client.ask_for("start_instance", lambda: supervisor.start_instance("x"), *errors)
+        errors = AlreadyPresent, AlreadyStarted, FailedToStart, MaxChildren, WrongStrategy
+        await client.ask_for("start_instance", lambda: supervisor.start_instance("x", key=key), *errors)
 
 
 @operation(3)
@@ -265,7 +270,7 @@ async def terminate_a_child(client: Client) -> None:
 @operation(5)
 async def restart_a_child(client: Client) -> None:
     supervisor = client.supervisor()
-    stopped = [info.id for info in supervisor.which_children() if info.status == "stopped"]
+    stopped = [info.id for info in supervisor.which_children() if info.status in ("stopped", "parked")]
     id_ = client.random.choice([*stopped, *stopped, client.id(supervisor)])
     errors = ChildNotFound, ChildRunning, ChildRestarting, FailedToStart, WrongStrategy
     await client.ask_for("restart_child", lambda: supervisor.restart_child(id_), *errors)
@@ -274,10 +279,21 @@ async def restart_a_child(client: Client) -> None:
 @operation(2)
 async def delete_a_child(client: Client) -> None:
     supervisor = client.supervisor()
-    stopped = [info.id for info in supervisor.which_children() if info.status == "stopped"]
+    stopped = [info.id for info in supervisor.which_children() if info.status in ("stopped", "parked")]
     id_ = client.random.choice([*stopped, client.id(supervisor)])
     errors = ChildNotFound, ChildRunning, ChildRestarting, WrongStrategy
     await client.ask_for("delete_child", lambda: supervisor.delete_child(id_), *errors)
+
+
+@operation(1)
+async def change_the_spec(client: Client) -> None:
+    supervisor, world = client.supervisor(), client.world
+    kinds = STRATEGIES[3:] if _is_simple(supervisor) != (client.random.random() < 0.1) else STRATEGIES[:3]
+    now = {info.id: info.spec for info in supervisor.which_children()}
+    now |= {each.id: each for each in supervisor._task.core.spec.children if _is_simple(supervisor)}
+    spec = a_tree(world, client.random.choice([0, 0, 1]), strategies=kinds)
+    spec = attrs.evolve(spec, children=[renewed(now.get(each.id), each) for each in spec.children])
+    await client.ask_for("change", lambda: supervisor.change(spec), ValueError)
 
 
 @operation(3)
@@ -291,6 +307,13 @@ async def look_around(client: Client) -> None:
     )
     for info in infos:
         world.claim(supervisor.get_childspec(info.id) == info.spec, f"{supervisor}: the spec of {info.id} is another")
+
+
+def renewed(old: ChildSpec | None, new: ChildSpec) -> ChildSpec:
+    """What is a supervisor stays one: its `shutdown` holds at once, and would cut short the one that runs."""
+    if old is None or not (is_tree(old) or is_tree(new)):
+        return new
+    return attrs.evolve(new, start=old.start, shutdown=old.shutdown, init_timeout=old.init_timeout, name=None)
 
 
 def _is_simple(supervisor: SupervisorRef) -> bool:

@@ -30,7 +30,7 @@ from otp import (
 from otp.testing import living_tasks, no_task_left, outline, run_virtual, settle
 from tests.otp.soak.checked_core import CheckedCore
 from tests.otp.soak.operations import Client, supervisors
-from tests.otp.soak.trees import a_tree
+from tests.otp.soak.trees import STRATEGIES, a_tree
 from tests.otp.soak.world import Boom, World
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ async def whole_round(world: World) -> None:
 async def live_and_stop(world: World) -> None:
     random = world.random
     world.storm = random.random() < 0.1  # otherwise the tree comes up in peace
-    tree = a_tree(world, 3, intensity=random.choice([0, 5, 100, 100, 100]))
+    tree = a_tree(world, 3, intensity=random.choice([0, 5, 100, 100, 100]), strategies=STRATEGIES[:3])
     ending = random.choice(["leave", "leave", "cancel", "raise", "budget"])
     try:
         with trio.CancelScope() as scope:
@@ -199,7 +199,7 @@ async def come_to_rest(world: World, root: SupervisorRef) -> bool:
 def is_busy(supervisor: SupervisorRef) -> bool:
     task = supervisor._task
     return (
-        any(info.status not in ("running", "stopped") for info in supervisor.which_children())
+        any(info.status not in ("running", "stopped", "parked") for info in supervisor.which_children())
         or any(life.box.queue or life.box.running or life.box.parked is None for life in actors_of(task))
         or bool(task._waiting)
     )
