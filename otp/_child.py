@@ -268,6 +268,7 @@ async def run_child(life: Life) -> None:
             runtime.conditions.clear(life.path)
         runtime.stopping.discard(life)
         life.parent.child_ended(life, outcome)
+        life.stop_asked = True  # who asks for it now, not having heard yet, has nothing to wait for
 
 
 async def _live(life: Life) -> ExitReason:

@@ -148,7 +148,7 @@ class SupervisorCore:
 
     def _succeeded(self, slot: Slot) -> None:
         """The start is a success, with a child or without."""
-        slot.restarting = slot.due  # when a sibling failed meanwhile
+        slot.restarting &= slot.due  # when a sibling failed meanwhile
         slot.parked = False
         self._requests.came_up(slot)
 
@@ -159,6 +159,7 @@ class SupervisorCore:
         if state.phase == "ending":
             pass
         elif slot.asked is not None:
+            slot.restarting &= slot.due  # its group may have wanted it as well, but the answer is that it stays stopped
             self._requests.came_to_nothing(slot)
         elif state.phase == "booting":
             state.note(now, slot, "roll back")

@@ -43,7 +43,7 @@ def crash(ref: Ref, error: BaseException | None = None) -> None:
         TypeError: for a supervisor.
     """
     life = ref._life  # pyright: ignore[reportPrivateUsage]
-    if life.supervisor is not None:
+    if life.supervisor is not None or (life.spec.is_supervisor and not life.up):
         raise TypeError(f"{ref.path} is a supervisor: make one of its children crash")
     life.fail(Injected(f"into {ref.path}") if error is None else error)
 

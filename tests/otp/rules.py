@@ -120,6 +120,7 @@ class Rules:
                 self._forget(id_)
         elif starting and self.phase != "ending":
             if id_ in self.asked:
+                self.failed &= self.missing | (self.failed - {id_})
                 self._answer_failure(id_)
             elif self.phase == "booting":
                 self.stop(StartFailed)

@@ -313,6 +313,26 @@ def test_stale_events_change_nothing():
     assert (sim.core.which(), sim.core.history) == before
 
 
+def test_a_start_by_request_that_fails_within_the_restart_of_its_group_leaves_the_child_stopped():
+    """Found by the soak: it stayed "restarting" for ever, with nothing to bring it back, and could not be asked for."""
+    sim = Simulation("a b c", "one_for_all")
+    sim.boot()
+    sim.ask(TerminateChild("b"))
+    sim.ask(TerminateChild("c"))
+    sim.slow_start = {"b"}
+    sim.send(RestartChild("b"))
+    sim.send(asked := RestartChild("c"))  # waits for its turn
+    sim.slow_start.clear()
+    sim.failing = {"c"}
+    sim.end("a")
+    sim.come_up("b")
+    assert isinstance(sim.replies[asked].error, FailedToStart)
+    assert sim.statuses() == {"a": "running", "b": "running", "c": "stopped"}
+    assert not sim.retries
+    sim.failing.clear()
+    assert sim.ask(RestartChild("c")).error is None
+
+
 # -- backoff
 
 
