@@ -12,7 +12,7 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager, contextmanager
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, NoReturn, final
 
 import trio
 
@@ -238,10 +238,32 @@ def life_of(context: ChildContext) -> Life:
 async def run_child(life: Life) -> None:
     """Live one life: tell the supervisor that the child is up, and what it ended with. Raises nothing."""
     CURRENT.set(life)
-    runtime = life.runtime
+    runtime, spec = life.runtime, life.spec
     outcome: Outcome = Killed()
+    # One function, however long: an idle child is the frames that it waits in, and there are many of them.
     try:
-        outcome = await _live(life)
+        if spec.name is not None:
+            runtime.registry.register(spec.name, life.ref)
+        if life.stop_asked:
+            outcome = Shutdown()
+        else:
+            made = runtime.make(spec)
+            if not inspect.iscoroutine(made):
+                life.winds_down = True
+                life.parent.child_begins(life)
+            with life.scope:
+                if isinstance(made, Behaviour):
+                    await made.serve(ChildContext(life))
+                elif inspect.iscoroutine(made):
+                    life.started()
+                    await made
+                elif isinstance(made, AbstractAsyncContextManager):
+                    async with made:
+                        life.started()
+                        await ChildContext(life).stopping.wait()
+                else:
+                    _refuse(life, made)
+            outcome = _reason(life)
     except BaseException as raised:  # (this is the one place where a child's errors end)
         match unwrap(raised):
             case trio.Cancelled() if trio.current_effective_deadline() == -math.inf:
@@ -259,8 +281,8 @@ async def run_child(life: Life) -> None:
                     runtime.interrupt(error)
     finally:
         # Names are free and callers are answered before anybody hears of the exit: who hears of it may start anew.
-        if life.spec.name is not None:
-            runtime.registry.release(life.spec.name, life.ref)
+        if spec.name is not None:
+            runtime.registry.release(spec.name, life.ref)
         life.close_mailbox(Normal() if outcome == "ignored" else outcome)
         if life.has_conditions:
             runtime.conditions.clear(life.path)
@@ -268,34 +290,11 @@ async def run_child(life: Life) -> None:
         life.parent.child_ended(life, outcome)
 
 
-async def _live(life: Life) -> ExitReason:
-    """Run the child in its scope; return its exit reason, or raise what it raised."""
-    spec = life.spec
-    if spec.name is not None:
-        life.runtime.registry.register(spec.name, life.ref)
-    if life.stop_asked:
-        return Shutdown()
-    made = life.runtime.make(spec)
-    if not inspect.iscoroutine(made):
-        life.winds_down = True
-        if spec.init_timeout != math.inf:
-            life.scope.deadline = trio.current_time() + spec.init_timeout
-    with life.scope:
-        if isinstance(made, Behaviour):
-            await made.serve(ChildContext(life))
-        elif inspect.iscoroutine(made):
-            life.started()
-            await made
-        elif isinstance(made, AbstractAsyncContextManager):
-            async with made:
-                life.started()
-                await ChildContext(life).stopping.wait()
-        else:
-            raise TypeError(
-                f"the start of child {life.path!r} returned {made!r}; allowed are a coroutine, a Behaviour "
-                f"such as an Actor, an async context manager, or a Supervisor"
-            )
-    return _reason(life)
+def _refuse(life: Life, made: object) -> NoReturn:
+    raise TypeError(
+        f"the start of child {life.path!r} returned {made!r}; allowed are a coroutine, a Behaviour "
+        f"such as an Actor, an async context manager, or a Supervisor"
+    )
 
 
 def _reason(life: Life) -> ExitReason:

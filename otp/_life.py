@@ -53,6 +53,10 @@ class Parent(Protocol):
         """Where its children, and their helpers, run."""
         ...
 
+    def child_begins(self, life: Life) -> None:
+        """The child begins its init, for which it has `init_timeout`."""
+        ...
+
     def child_up(self, life: Life) -> None:
         """The child has finished its init."""
         ...
@@ -98,7 +102,7 @@ class Life:
         self.runtime = runtime
         self.box = Box(self)
         self.ref = Ref(self)
-        # One scope for the whole life: its deadline is first that of the init, later that of the stop.
+        # One scope for the whole life.
         self.scope = trio.CancelScope()
         self.up = False
         # False for a plain task, which is stopped by cancelling it.
@@ -138,7 +142,8 @@ class Life:
         if self.up or self.stop_asked or self.scope.cancel_called:
             return  # or too late: it was cancelled in its init, and that is what counts
         self.up = True
-        self.scope.deadline = math.inf
+        if self.scope.deadline != math.inf:
+            self.scope.deadline = math.inf
         self.parent.child_up(self)
 
     def ask_to_stop(self) -> None:
