@@ -18,7 +18,7 @@ import trio
 
 from ._current import CURRENT, current_life
 from ._errors import InitTimeout, NeverStarted
-from ._exit import Crashed, ExitReason, Ignore, Killed, Normal, Shutdown, Stop
+from ._exit import KILLED, Crashed, ExitReason, Ignore, Killed, Normal, Shutdown, Stop
 from ._unwrap import unwrap
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ async def run_child(life: Life) -> None:
     """Live one life: tell the supervisor that the child is up, and what it ended with. Raises nothing."""
     CURRENT.set(life)
     runtime, spec = life.runtime, life.spec
-    outcome: Outcome = Killed()
+    outcome: Outcome = KILLED
     # One function, however long: an idle child is the frames that it waits in, and there are many of them.
     try:
         if spec.name is not None:

@@ -71,6 +71,7 @@ class Life:
     """One incarnation of a child."""
 
     __slots__ = (
+        "_ref",
         "answer_by",
         "box",
         "cleanup",
@@ -83,7 +84,6 @@ class Life:
         "incarnation",
         "on_stop",
         "parent",
-        "ref",
         "runtime",
         "scope",
         "spec",
@@ -101,7 +101,7 @@ class Life:
         self.parent = parent
         self.runtime = runtime
         self.box = Box(self)
-        self.ref = Ref(self)
+        self._ref: Ref | None = None
         # One scope for the whole life.
         self.scope = trio.CancelScope()
         self.up = False
@@ -110,6 +110,7 @@ class Life:
         self.stop_asked = False
         self.stop_deadline = math.inf
         self.stopping: trio.Event | None = None
+        # Has it wind down, and sets the deadline of the scope. If there is none it looks at `stopping` by itself.
         self.on_stop: Callable[[], None] | None = None
         # The shielded scope in which the child cleans up, while it does; and whether one had to be cut short.
         self.cleanup: trio.CancelScope | None = None
@@ -136,6 +137,13 @@ class Life:
     def guest(self) -> bool:
         """Whether it lives inside another child; see `host`."""
         return self.parent.has_guests
+
+    @property
+    def ref(self) -> Ref:
+        """How others reach it; made when it is first asked for."""
+        if self._ref is None:
+            self._ref = Ref(self)
+        return self._ref
 
     def started(self) -> None:
         """Init is done: the init timeout ends, and the supervisor goes on to the next child."""
@@ -166,9 +174,7 @@ class Life:
         # A half-done init is not worth waiting for; but a supervisor that is starting stops in order what is there.
         ready = self.up or is_supervisor
         if ready and self.winds_down and shutdown != "brutal":
-            self.scope.deadline = self.stop_deadline
-            if self.on_stop is not None:
-                self.on_stop()
+            self._wind_down()
         else:
             self.scope.cancel(reason=f"{self.parent.path or 'the runtime'} stops {self.spec.id}")
 
@@ -179,9 +185,13 @@ class Life:
             self.stop_deadline = deadline
             self._shorten_cleanup()
             if self.up and self.winds_down:
-                self.scope.deadline = deadline
-                if self.on_stop is not None:
-                    self.on_stop()
+                self._wind_down()
+
+    def _wind_down(self) -> None:
+        if self.on_stop is None:
+            self.scope.deadline = self.stop_deadline
+        else:
+            self.on_stop()
 
     def _shorten_cleanup(self) -> None:
         if self.cleanup is not None:

@@ -110,6 +110,7 @@ class SupervisorTask(Behaviour):
         life.exit_reason = self._end
 
     def _stop(self) -> None:
+        self._life.scope.deadline = self._life.stop_deadline
         self._post(p.Stop(Shutdown()))
 
     async def _attend(self) -> None:
