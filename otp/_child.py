@@ -12,13 +12,13 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager, contextmanager
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, NoReturn, final
 
 import trio
 
 from ._current import CURRENT, current_life
 from ._errors import InitTimeout, NeverStarted
-from ._exit import Crashed, ExitReason, Ignore, Killed, Normal, Shutdown, Stop
+from ._exit import KILLED, Crashed, ExitReason, Ignore, Killed, Normal, Shutdown, Stop
 from ._unwrap import unwrap
 
 if TYPE_CHECKING:
@@ -238,10 +238,32 @@ def life_of(context: ChildContext) -> Life:
 async def run_child(life: Life) -> None:
     """Live one life: tell the supervisor that the child is up, and what it ended with. Raises nothing."""
     CURRENT.set(life)
-    runtime = life.runtime
-    outcome: Outcome = Killed()
+    runtime, spec = life.runtime, life.spec
+    outcome: Outcome = KILLED
+    # One function, however long: an idle child is the frames that it waits in, and there are many of them.
     try:
-        outcome = await _live(life)
+        if spec.name is not None:
+            runtime.registry.register(spec.name, life.ref)
+        if life.stop_asked:
+            outcome = Shutdown()
+        else:
+            made = runtime.make(spec)
+            if not inspect.iscoroutine(made):
+                life.winds_down = True
+                life.parent.child_begins(life)
+            with life.scope:
+                if isinstance(made, Behaviour):
+                    await made.serve(ChildContext(life))
+                elif inspect.iscoroutine(made):
+                    life.started()
+                    await made
+                elif isinstance(made, AbstractAsyncContextManager):
+                    async with made:
+                        life.started()
+                        await ChildContext(life).stopping.wait()
+                else:
+                    _refuse(life, made)
+            outcome = _reason(life)
     except BaseException as raised:  # (this is the one place where a child's errors end)
         match unwrap(raised):
             case trio.Cancelled() if trio.current_effective_deadline() == -math.inf:
@@ -259,8 +281,8 @@ async def run_child(life: Life) -> None:
                     runtime.interrupt(error)
     finally:
         # Names are free and callers are answered before anybody hears of the exit: who hears of it may start anew.
-        if life.spec.name is not None:
-            runtime.registry.release(life.spec.name, life.ref)
+        if spec.name is not None:
+            runtime.registry.release(spec.name, life.ref)
         reason = Normal() if outcome == "ignored" else outcome
         life.close_mailbox(reason)
         life.end(reason)
@@ -271,34 +293,11 @@ async def run_child(life: Life) -> None:
         life.stop_asked = True  # who asks for it now, not having heard yet, has nothing to wait for
 
 
-async def _live(life: Life) -> ExitReason:
-    """Run the child in its scope; return its exit reason, or raise what it raised."""
-    spec = life.spec
-    if spec.name is not None:
-        life.runtime.registry.register(spec.name, life.ref)
-    if life.stop_asked:
-        return Shutdown()
-    made = life.runtime.make(spec)
-    if not inspect.iscoroutine(made):
-        life.winds_down = True
-        if spec.init_timeout != math.inf:
-            life.scope.deadline = trio.current_time() + spec.init_timeout
-    with life.scope:
-        if isinstance(made, Behaviour):
-            await made.serve(ChildContext(life))
-        elif inspect.iscoroutine(made):
-            life.started()
-            await made
-        elif isinstance(made, AbstractAsyncContextManager):
-            async with made:
-                life.started()
-                await ChildContext(life).stopping.wait()
-        else:
-            raise TypeError(
-                f"the start of child {life.path!r} returned {made!r}; allowed are a coroutine, a Behaviour "
-                f"such as an Actor, an async context manager, or a Supervisor"
-            )
-    return _reason(life)
+def _refuse(life: Life, made: object) -> NoReturn:
+    raise TypeError(
+        f"the start of child {life.path!r} returned {made!r}; allowed are a coroutine, a Behaviour "
+        f"such as an Actor, an async context manager, or a Supervisor"
+    )
 
 
 def _reason(life: Life) -> ExitReason:

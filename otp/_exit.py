@@ -42,6 +42,10 @@ class Killed:
         return "killed"
 
 
+KILLED: Final = Killed()
+"""One for all who begin with this: each child that runs holds what it would end with if it were cut short."""
+
+
 @frozen
 class Crashed:
     """The child ended by an exception, which is kept with its traceback and its chain of causes."""

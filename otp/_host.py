@@ -41,6 +41,10 @@ class _House:
     def ref(self) -> SupervisorRef:
         return self._host.supervisor
 
+    def child_begins(self, life: Life) -> None:
+        """Its own scope watches the time of its init."""
+        life.scope.deadline = trio.current_time() + life.spec.init_timeout
+
     def child_up(self, life: Life) -> None:
         """Nobody waits for it: the host is up, and knows by itself what its guest is for."""
         tell_up(life, trio.current_time())

@@ -56,6 +56,10 @@ class Parent(Protocol):
         """Where its children, and their helpers, run."""
         ...
 
+    def child_begins(self, life: Life) -> None:
+        """The child begins its init, for which it has `init_timeout`."""
+        ...
+
     def child_up(self, life: Life) -> None:
         """The child has finished its init."""
         ...
@@ -70,6 +74,7 @@ class Life:
     """One incarnation of a child."""
 
     __slots__ = (
+        "_ref",
         "answer_by",
         "box",
         "cleanup",
@@ -83,7 +88,6 @@ class Life:
         "on_stop",
         "parent",
         "parts",
-        "ref",
         "runtime",
         "scope",
         "spec",
@@ -101,8 +105,8 @@ class Life:
         self.parent = parent
         self.runtime = runtime
         self.box = Box(self)
-        self.ref = Ref(self)
-        # One scope for the whole life: its deadline is first that of the init, later that of the stop.
+        self._ref: Ref | None = None
+        # One scope for the whole life.
         self.scope = trio.CancelScope()
         self.up = False
         # False for a plain task, which is stopped by cancelling it.
@@ -110,6 +114,7 @@ class Life:
         self.stop_asked = False
         self.stop_deadline = math.inf
         self.stopping: trio.Event | None = None
+        # Has it wind down, and sets the deadline of the scope. If there is none it looks at `stopping` by itself.
         self.on_stop: Callable[[], None] | None = None
         # The shielded scope in which the child cleans up, while it does; and whether one had to be cut short.
         self.cleanup: trio.CancelScope | None = None
@@ -152,12 +157,20 @@ class Life:
         """The part of that kind, if it was ever asked for."""
         return None if self.parts is None else cast("P | None", self.parts.get(kind))
 
+    @property
+    def ref(self) -> Ref:
+        """How others reach it; made when it is first asked for."""
+        if self._ref is None:
+            self._ref = Ref(self)
+        return self._ref
+
     def started(self) -> None:
         """Init is done: the init timeout ends, and the supervisor goes on to the next child."""
         if self.up or self.stop_asked or self.scope.cancel_called:
             return  # or too late: it was cancelled in its init, and that is what counts
         self.up = True
-        self.scope.deadline = math.inf
+        if self.scope.deadline != math.inf:
+            self.scope.deadline = math.inf
         self.parent.child_up(self)
 
     def ask_to_stop(self) -> None:
@@ -180,9 +193,7 @@ class Life:
         # A half-done init is not worth waiting for; but a supervisor that is starting stops in order what is there.
         ready = self.up or is_supervisor
         if ready and self.winds_down and shutdown != "brutal":
-            self.scope.deadline = self.stop_deadline
-            if self.on_stop is not None:
-                self.on_stop()
+            self._wind_down()
         else:
             self.scope.cancel(reason=f"{self.parent.path or 'the runtime'} stops {self.spec.id}")
 
@@ -193,9 +204,13 @@ class Life:
             self.stop_deadline = deadline
             self._shorten_cleanup()
             if self.up and self.winds_down:
-                self.scope.deadline = deadline
-                if self.on_stop is not None:
-                    self.on_stop()
+                self._wind_down()
+
+    def _wind_down(self) -> None:
+        if self.on_stop is None:
+            self.scope.deadline = self.stop_deadline
+        else:
+            self.on_stop()
 
     def _shorten_cleanup(self) -> None:
         if self.cleanup is not None:

@@ -56,6 +56,8 @@ def _log(event: object) -> None:
             _write(logging.INFO, event, f"{event.path} #{event.incarnation} is not needed: its init said so")
         case events.ChildExited():
             clean = is_normal_class(event.reason) or (event.asked and isinstance(event.reason, Killed))
+            if clean and not _logger.isEnabledFor(logging.INFO):
+                return  # (it is put into words only to be dropped, and in a large tree there are many)
             word = "stopped" if event.asked else "ended"
             level = logging.INFO if clean else logging.WARNING
             _write(level, event, f"{event.path} #{event.incarnation} {word}: {explain(event.reason)}", event.reason)

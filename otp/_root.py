@@ -151,6 +151,9 @@ class _Root:
         """As the parent of the root, which has none: itself."""
         return self.supervisor
 
+    def child_begins(self, life: Life) -> None:
+        """A supervisor has no limit of its own: its children have theirs."""
+
     def child_up(self, life: Life) -> None:  # noqa: ARG002
         """All children have started."""
         self.runtime.up = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from attrs import evolve, field, frozen
@@ -297,7 +298,7 @@ def check_startable(spec: ChildSpec, args: tuple[object, ...] = ()) -> None:
             raise TypeError(f"child {spec.id!r}: a Supervisor takes no arguments, not {args!r}")
         return
     try:
-        signature = inspect.signature(spec.start)
+        signature = _signature(spec.start)
     except (TypeError, ValueError):  # some builtins have no signature to check
         return
     try:
@@ -305,6 +306,17 @@ def check_startable(spec: ChildSpec, args: tuple[object, ...] = ()) -> None:
     except TypeError as error:
         given = f"with {args!r}" if args else "without arguments"
         raise TypeError(f"child {spec.id!r}: start cannot be called {given}: {error}") from None
+
+
+def _signature(start: Callable[..., object]) -> inspect.Signature:
+    try:
+        return _known_signature(start)
+    except TypeError:  # it has none, or cannot be remembered
+        return inspect.signature(start)
+
+
+# Looked at for every instance of a template: that would be half of the time to start one.
+_known_signature = lru_cache(maxsize=64)(inspect.signature)
 
 
 @frozen

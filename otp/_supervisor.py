@@ -1,15 +1,18 @@
 """The shell around the supervision core: it starts tasks, stops them, keeps time and answers requests.
 
-What is to be done is decided by :class:`SupervisorCore`, which knows no tasks and no clock. Here is one task per
-supervisor that hands it what happened, one event after another, and carries out what comes back. It waits for
-nothing but the next event: a child that starts or stops slowly delays no query and no request.
+What is to be done is decided by :class:`SupervisorCore`, which knows no tasks and no clock. Here it is handed what
+happened, one event after another, and what comes back is carried out: at once, in whatever task something happened,
+since nothing of it waits. Waking the supervisor's own task for each event would be one pass of the scheduler more, and
+so twice as many for each child that starts or stops. That task keeps time, and takes over what must not go on for ever
+in one go. A child that starts or stops slowly delays no query and no request.
 
-The nursery of this task is the supervision tree: every child, and every helper of a child, runs in it. So a child
-cannot outlive its supervisor.
+The nursery of the supervisor's task is the supervision tree: every child, and every helper of a child, runs in it. So
+a child cannot outlive its supervisor.
 """
 
 from __future__ import annotations
 
+import contextvars
 import heapq
 import itertools
 import math
@@ -62,15 +65,22 @@ class SupervisorTask(Behaviour):
         self._spec = spec
         self.ref = SupervisorRef(self)
         self.ended = False
-        # Events that the core has yet to see, in the order in which they happened.
+        # Events that the core has yet to see, in the order in which they happened. It sees them in the supervisor's
+        # task, which is parked when there are none, at most until `_alarm`.
         self._inbox: deque[p.Event] = deque()
         self._parked: Task | None = None
+        self._alarm = math.inf
+        self._handling = False
         # The children that are alive, and those whose end the core has yet to see.
         self._lives: dict[str, Life] = {}
         # When to report as stuck the children that were asked to stop. Under the ordered strategies that is one at
         # a time, otherwise all have the same time to do it in; so the first is always the first that is due.
         self._stops: dict[Life, tuple[float, float]] = {}  # and when they were asked
         self._stuck: set[Life] = set()
+        # The child that began its init last (there is one at a time), and when it must be up. The child's own scope
+        # could watch that, too; but most are up at once, and a deadline set and taken back is a tenth of their start.
+        self._starting: Life | None = None
+        self._init_due = math.inf
         self._retries: list[tuple[float, int, p.RetryDue]] = []
         self._retry_numbers = itertools.count()
         self._waiting: dict[p.Request, _Waiting] = {}
@@ -88,11 +98,12 @@ class SupervisorTask(Behaviour):
         self.runtime = life.runtime
         self.core = SupervisorCore(self._spec, path=self.path)
         life.on_stop = self._stop
+        self._context = contextvars.copy_context()
         try:
             async with trio.open_nursery() as self.nursery:
                 self._post(p.Start())
                 while self._end is None:
-                    await self._next_event()
+                    await self._attend()
         finally:
             self.ended = True
             for unread in [*self._unread.values(), *(life.if_used(Unread) for life in self._lives.values())]:
@@ -105,26 +116,45 @@ class SupervisorTask(Behaviour):
         life.exit_reason = self._end
 
     def _stop(self) -> None:
+        self._life.scope.deadline = self._life.stop_deadline
         self._post(p.Stop(Shutdown()))
 
-    async def _next_event(self) -> None:
-        """Let the core see the next event and do what it says; wait for one if there is none."""
+    async def _attend(self) -> None:
+        """Hand the core what waits for it; wait for something if there is nothing."""
         if not self._inbox:
-            due = self._next_due()
-            if due is None:
+            self._alarm = self._next_due()
+            with trio.CancelScope(deadline=self._alarm):
                 await self._park()
-            else:
-                with trio.CancelScope(deadline=due):
-                    await self._park()
-                self._look_at_the_clock()
+            self._look_at_the_clock()
         while self._inbox and self._end is None:
-            event = self._inbox.popleft()
+            self._handle(self._inbox.popleft())
+
+    def _post(self, event: p.Event) -> None:
+        """Something happened: have the core see it, after all that has happened before.
+
+        At once only while the supervisor's task is parked. If it is not, it is about to look by itself; or it was
+        cancelled, all its children are, too, and none of them is to be started again.
+        """
+        if self._parked is None or self._handling:
+            self._inbox.append(event)
+            self._wake()
+        else:
+            self._handle(event)
+            if self._inbox or self._end is not None:
+                self._wake()
+
+    def _handle(self, event: p.Event) -> None:
+        """Let the core see the event, and do what it says."""
+        self._handling = True
+        try:
             if isinstance(event, p.ChildIgnored | p.ChildFailedToStart | p.ChildDown):
                 self._forget(event.id, event.incarnation)
             for action in self.core.handle(event):
                 self._do(action)
             if self._unread:
                 self._drop_what_nobody_will_read()
+        finally:
+            self._handling = False
 
     async def _park(self) -> None:
         self._parked = current_task()
@@ -134,13 +164,18 @@ class SupervisorTask(Behaviour):
         self._parked = None
         return Abort.SUCCEEDED
 
-    def _post(self, event: p.Event) -> None:
-        self._inbox.append(event)
+    def _wake(self) -> None:
         if self._parked is not None:
             task, self._parked = self._parked, None
             reschedule(task)
 
     # -- what children report -----------------------------------------------------------------------------
+
+    def child_begins(self, life: Life) -> None:
+        """The child begins its init, for which it has `init_timeout`."""
+        self._starting = life
+        self._init_due = trio.current_time() + life.spec.init_timeout
+        self._wake_at(self._init_due)
 
     def child_up(self, life: Life) -> None:
         """The child has finished its init."""
@@ -151,6 +186,7 @@ class SupervisorTask(Behaviour):
     def child_ended(self, life: Life, outcome: Outcome) -> None:
         """The child has ended; its task does nothing any more, its name is free."""
         now = trio.current_time()
+        tell_end(life, outcome, now)
         id_, incarnation = life.spec.id, life.incarnation
         if outcome == "ignored":
             self._post(p.ChildIgnored(id_, incarnation))
@@ -158,7 +194,6 @@ class SupervisorTask(Behaviour):
             self._post(p.ChildDown(id_, incarnation, outcome, now))
         else:
             self._post(p.ChildFailedToStart(id_, incarnation, outcome, now))
-        tell_end(life, outcome, now)
 
     # -- what the core says is to be done -----------------------------------------------------------------
 
@@ -169,12 +204,14 @@ class SupervisorTask(Behaviour):
                 self._lives[action.id] = life
                 if left := self._unread.pop(action.id, None):
                     life.box.inherit(left.messages)
-                self.nursery.start_soon(run_child, life, name=action.id)
+                # In the supervisor's context: that of the task in which this happens is none of the child's business.
+                self._context.run(self._spawn, life)
             case p.StopChild():
                 life = self._lives[action.id]
                 life.ask_to_stop()
                 if life.stop_deadline < math.inf:
                     self._stops[life] = (life.stop_deadline + STUCK_AFTER, trio.current_time())
+                    self._wake_at(life.stop_deadline + STUCK_AFTER)
             case p.RenewSpec():
                 life = self._lives[action.id]
                 # It holds the name that it was started with, until it ends.
@@ -194,6 +231,9 @@ class SupervisorTask(Behaviour):
                 self._tell_decision(action.decision)
             case p.StartFailed() | p.GiveUp() | p.Stopped():
                 self._end = action.reason
+
+    def _spawn(self, life: Life) -> None:
+        self.nursery.start_soon(run_child, life, name=life.spec.id)
 
     def _forget(self, id_: str, incarnation: int) -> None:
         life = self._lives.get(id_)
@@ -225,16 +265,28 @@ class SupervisorTask(Behaviour):
             self._inbox.append(due)  # behind what is already waiting: that is served between two tries
         else:
             heapq.heappush(self._retries, (due.now, next(self._retry_numbers), due))
+            self._wake_at(due.now)
 
-    def _next_due(self) -> float | None:
+    def _wake_at(self, due: float) -> None:
+        """Have the clock looked at then. It may be looked at before: what is not due any more is left to be seen."""
+        if due < self._alarm:
+            self._wake()
+
+    def _next_due(self) -> float:
         """When the clock must be looked at again, if nothing happens before."""
-        times = [self._retries[0][0]] if self._retries else []
+        due = self._init_due
+        if self._retries:
+            due = min(due, self._retries[0][0])
         if self._stops:
-            times.append(next(iter(self._stops.values()))[0])
-        return min(times, default=None)
+            due = min(due, next(iter(self._stops.values()))[0])
+        return due
 
     def _look_at_the_clock(self) -> None:
         now = trio.current_time()
+        if self._init_due <= now:
+            late, self._starting, self._init_due = self._starting, None, math.inf
+            if late is not None and not late.up:  # most are, long ago; who has ended does not mind
+                late.scope.cancel(reason=f"its init took longer than {late.spec.init_timeout:g} s")
         while self._retries and self._retries[0][0] <= now:
             due = heapq.heappop(self._retries)[2]
             self._inbox.append(p.RetryDue(due.generation, now))
