@@ -185,7 +185,8 @@ async def call_somebody(client: Client) -> None:
             timeout = random.choice([5.0, 5.0, 5.0, 0.0, 0.5, 60.0])
             await ask(client.world, ref, action if other is not None else "sleep", timeout=timeout, other=other)
         except NotAlive:
-            stopping = not ref.alive or ref._life.stop_asked
+            # (Its mailbox is closed before `terminate`, and it is alive until that is done.)
+            stopping = ref._life.box.reason is not None or ref._life.stop_asked
             client.world.claim(stopping, f"{ref} was called in vain, but is not stopping")
         except OtpError:
             pass
