@@ -150,6 +150,11 @@ async def send_and_wait_for_room(client: Client) -> None:
             await _deliver(client, ref, wait=True)
 
 
+def _stops(ref: Ref) -> bool:
+    """Its mailbox is closed before `terminate`, and it is alive until that is done."""
+    return ref._life.box.reason is not None or ref._life.stop_asked
+
+
 async def _deliver(client: Client, ref: Ref, *, wait: bool) -> None:
     world, note = client.world, client.note()
     ended = not ref.alive
@@ -159,7 +164,7 @@ async def _deliver(client: Client, ref: Ref, *, wait: bool) -> None:
         else:
             ref.send(note)
     except NotAlive:
-        world.claim(not ref.alive or ref._life.stop_asked, f"{ref} refuses {note}, but is not stopping")
+        world.claim(_stops(ref), f"{ref} refuses {note}, but is not stopping")
         world.count("send NotAlive")
     except MailboxFull:
         world.claim(ref.mailbox().unread >= ref.mailbox().limit, f"{ref} refuses {note}, but has room")
@@ -185,9 +190,7 @@ async def call_somebody(client: Client) -> None:
             timeout = random.choice([5.0, 5.0, 5.0, 0.0, 0.5, 60.0])
             await ask(client.world, ref, action if other is not None else "sleep", timeout=timeout, other=other)
         except NotAlive:
-            # (Its mailbox is closed before `terminate`, and it is alive until that is done.)
-            stopping = ref._life.box.reason is not None or ref._life.stop_asked
-            client.world.claim(stopping, f"{ref} was called in vain, but is not stopping")
+            client.world.claim(_stops(ref), f"{ref} was called in vain, but is not stopping")
         except OtpError:
             pass
 
