@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from weakref import WeakKeyDictionary
 
 from attrs import evolve, field, frozen
 
@@ -308,15 +308,19 @@ def check_startable(spec: ChildSpec, args: tuple[object, ...] = ()) -> None:
         raise TypeError(f"child {spec.id!r}: start cannot be called {given}: {error}") from None
 
 
+# Looked at for every instance of a template: that would be half of the time to start one. Weak, as whatever a start
+# holds on to (a whole tree, perhaps) is not for us to keep.
+_signatures: WeakKeyDictionary[Callable[..., object], inspect.Signature] = WeakKeyDictionary()
+
+
 def _signature(start: Callable[..., object]) -> inspect.Signature:
     try:
-        return _known_signature(start)
-    except TypeError:  # it has none, or cannot be remembered
+        known = _signatures.get(start)
+    except TypeError:  # it cannot be remembered
         return inspect.signature(start)
-
-
-# Looked at for every instance of a template: that would be half of the time to start one.
-_known_signature = lru_cache(maxsize=64)(inspect.signature)
+    if known is None:
+        known = _signatures[start] = inspect.signature(start)
+    return known
 
 
 @frozen
