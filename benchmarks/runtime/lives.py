@@ -26,7 +26,7 @@ import trio.testing
 
 from otp import Actor, ChildSpec, Supervisor, SupervisorRef, child, open_supervisor
 
-from .measure import in_fresh_process, interleave, milliseconds, now, rate, ratio, resident
+from .measure import best, in_fresh_process, interleave, milliseconds, now, rate, ratio, resident
 from .table import Row
 
 SPAWNED: Final = 10_000
@@ -102,6 +102,7 @@ def spawn() -> list[Row]:
         {"start_soon": start_soon, "children": start_children, "instances": start_instances},
         rounds=7,
     )
+    seen = {side: best(runs) for side, runs in seen.items()}
     return [
         Row(
             what="spawn a supervised idle actor / start_soon of a no-op",
