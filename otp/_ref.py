@@ -132,7 +132,9 @@ class Ref:
         if task is box.owner:
             raise CallingSelf(self.path)
         expires = trio.current_time() + timeout
-        deadline = min(expires, trio.current_effective_deadline())
+        deadline = trio.current_effective_deadline()
+        if expires < deadline:
+            deadline = expires
         caller = CURRENT.get()
         if caller is not None and caller.answer_by < deadline and caller.box.owner is task:
             # A handler of a call makes a call in turn: its own caller's patience is the limit.

@@ -1,8 +1,10 @@
 """The actors and supervisors of `otp` beside bare trio and beside their peers. ``make bench ARGS=otp``.
 
 Each row is a ratio of two figures taken in the same run, since the figures themselves depend on the machine. Both
-sides run in turn, several times; the ratio is the median of those of neighbouring runs. The garbage collector runs in
-all of them as it does for users. What a row measures, and leaves out, is said where it is measured.
+sides run in turn, several times. Beside trio the best runs are compared, which have least of what else the machine did
+in them; beside peers and in crowds, where runs differ by themselves, it is the median of the ratios of neighbours. The
+garbage collector runs in all of them as it does for users. What a row measures, and leaves out, is said where it is
+measured.
 """
 
 import argparse

@@ -41,6 +41,11 @@ def rate(per_second: list[float]) -> str:
     return f"{statistics.median(per_second):,.0f}/s"
 
 
+def best(per_second: list[float]) -> list[float]:
+    """The best of several runs: what the code costs, with least of what else the machine did meanwhile."""
+    return [max(per_second)]
+
+
 def milliseconds(seconds: list[float]) -> str:
     """Times as a figure: their median."""
     median = 1e3 * statistics.median(seconds)
