@@ -44,6 +44,9 @@ from ._helpers import Helpers as Helpers
 from ._host import host as host
 from ._log import log_events as log_events
 from ._mailbox import MailboxStatistics as MailboxStatistics
+from ._partitions import partition as partition
+from ._partitions import partition_id as partition_id
+from ._partitions import partitioned as partitioned
 from ._probes import ProbesUnavailable as ProbesUnavailable
 from ._processes import EndCause as EndCause
 from ._processes import NotSendable as NotSendable
