@@ -65,7 +65,7 @@ def _log(event: object) -> None:
             _log_decision(event)
         case events.ChildStuck():
             text = (
-                f"{event.path} #{event.incarnation} is stuck: asked to stop {event.waited:.1f} s ago, then cancelled, "
+                f"{event.path} #{event.incarnation} is stuck: {event.after} {event.waited:.1f} s ago, then cancelled, "
                 f"and still running"
             )
             _write(logging.ERROR, event, text)

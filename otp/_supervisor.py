@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import math
 from collections import deque
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
 import trio
 from attrs import evolve
@@ -26,6 +25,7 @@ from ._child import Behaviour, ChildContext, life_of, run_child
 from ._exit import Crashed, ExitReason, Shutdown
 from ._life import Life, Outcome
 from ._lifecycle import tell_end, tell_up
+from ._overdue import Overdue
 from ._statistics import ChildStatistics, SupervisorStatistics
 from ._strategy import SupervisorCore
 from ._supervisor_ref import SupervisorRef
@@ -33,10 +33,6 @@ from ._supervisor_ref import SupervisorRef
 if TYPE_CHECKING:
     from ._ref import Ref
     from ._spec import Supervisor
-
-STUCK_AFTER: Final = 5.0
-"""Seconds that a child may go on after it was cancelled before it is reported as stuck."""
-
 
 @final
 class _Waiting:
@@ -66,10 +62,7 @@ class SupervisorTask(Behaviour):
         self._parked: Task | None = None
         # The children that are alive, and those whose end the core has yet to see.
         self._lives: dict[str, Life] = {}
-        # When to report as stuck the children that were asked to stop. Under the ordered strategies that is one at
-        # a time, otherwise all have the same time to do it in; so the first is always the first that is due.
-        self._stops: dict[Life, tuple[float, float]] = {}  # and when they were asked
-        self._stuck: set[Life] = set()
+        self._overdue = Overdue(self._lives)
         self._retries: list[tuple[float, int, p.RetryDue]] = []
         self._retry_numbers = itertools.count()
         self._waiting: dict[p.Request, _Waiting] = {}
@@ -89,7 +82,8 @@ class SupervisorTask(Behaviour):
             async with trio.open_nursery() as self.nursery:
                 self._post(p.Start())
                 while self._end is None:
-                    await self._next_event()
+                    await self._work()
+                    self._look_at_the_clock()
         finally:
             self.ended = True
             for waiting in self._waiting.values():
@@ -101,22 +95,19 @@ class SupervisorTask(Behaviour):
     def _stop(self) -> None:
         self._post(p.Stop(Shutdown()))
 
-    async def _next_event(self) -> None:
-        """Let the core see the next event and do what it says; wait for one if there is none."""
-        if not self._inbox:
-            due = self._next_due()
-            if due is None:
-                await self._park()
-            else:
-                with trio.CancelScope(deadline=due):
+    async def _work(self) -> None:
+        """Let the core see one event after another, and do what it says; return when the clock must be looked at."""
+        with trio.CancelScope() as self._alarm:
+            while self._end is None:
+                if not self._inbox:
+                    self._set_alarm(self._next_due())
                     await self._park()
-                self._look_at_the_clock()
-        while self._inbox and self._end is None:
-            event = self._inbox.popleft()
-            if isinstance(event, p.ChildIgnored | p.ChildFailedToStart | p.ChildDown):
-                self._forget(event.id, event.incarnation)
-            for action in self.core.handle(event):
-                self._do(action)
+                while self._inbox and self._end is None:
+                    event = self._inbox.popleft()
+                    if isinstance(event, p.ChildIgnored | p.ChildFailedToStart | p.ChildDown):
+                        self._forget(event.id, event.incarnation)
+                    for action in self.core.handle(event):
+                        self._do(action)
 
     async def _park(self) -> None:
         self._parked = current_task()
@@ -140,6 +131,11 @@ class SupervisorTask(Behaviour):
         tell_up(life, now)
         self._post(p.ChildUp(life.spec.id, life.incarnation, now))
 
+    def child_ends(self, life: Life, by: float) -> None:
+        """The child has begun to end by itself, and has time for that until `by`."""
+        self._overdue.ends(life, by, trio.current_time())
+        self._set_alarm(min(self._alarm.deadline, self._next_due()))
+
     def child_ended(self, life: Life, outcome: Outcome) -> None:
         """The child has ended; its task does nothing any more, its name is free."""
         now = trio.current_time()
@@ -159,12 +155,12 @@ class SupervisorTask(Behaviour):
             case p.StartChild():
                 life = Life(action.spec, action.incarnation, self, self.runtime)
                 self._lives[action.id] = life
+                self._overdue.starts(life, trio.current_time())
                 self.nursery.start_soon(run_child, life, name=action.id)
             case p.StopChild():
                 life = self._lives[action.id]
                 life.ask_to_stop()
-                if life.stop_deadline < math.inf:
-                    self._stops[life] = (life.stop_deadline + STUCK_AFTER, trio.current_time())
+                self._overdue.stops(life, trio.current_time())
             case p.RenewSpec():
                 life = self._lives[action.id]
                 # It holds the name that it was started with, until it ends.
@@ -189,8 +185,7 @@ class SupervisorTask(Behaviour):
         life = self._lives.get(id_)
         if life is not None and life.incarnation == incarnation:
             del self._lives[id_]
-            self._stops.pop(life, None)
-            self._stuck.discard(life)
+            self._overdue.forget(life)
 
     def _tell_decision(self, decision: p.Decision) -> None:
         bus = self.runtime.events
@@ -207,28 +202,22 @@ class SupervisorTask(Behaviour):
         else:
             heapq.heappush(self._retries, (due.now, next(self._retry_numbers), due))
 
-    def _next_due(self) -> float | None:
+    def _set_alarm(self, due: float) -> None:
+        if due != self._alarm.deadline:
+            self._alarm.deadline = due
+
+    def _next_due(self) -> float:
         """When the clock must be looked at again, if nothing happens before."""
-        times = [self._retries[0][0]] if self._retries else []
-        if self._stops:
-            times.append(next(iter(self._stops.values()))[0])
-        return min(times, default=None)
+        overdue = self._overdue.next_look()
+        return min(overdue, self._retries[0][0]) if self._retries else overdue
 
     def _look_at_the_clock(self) -> None:
         now = trio.current_time()
         while self._retries and self._retries[0][0] <= now:
             due = heapq.heappop(self._retries)[2]
             self._inbox.append(p.RetryDue(due.generation, now))
-        while self._stops:
-            life, (due_at, asked_at) = next(iter(self._stops.items()))
-            if due_at > now:
-                break
-            del self._stops[life]
-            self._stuck.add(life)
-            if self.runtime.events.wants(events.ChildStuck):
-                self.runtime.events.emit(
-                    events.ChildStuck(path=life.path, incarnation=life.incarnation, at=now, waited=now - asked_at)
-                )
+        for stuck in self._overdue.find(now):
+            self.runtime.events.emit(stuck)
 
     # -- what others ask for, through a SupervisorRef -----------------------------------------------------
 
@@ -259,7 +248,7 @@ class SupervisorTask(Behaviour):
     def is_stuck(self, id_: str) -> bool:
         """Whether the child of that id was reported as stuck."""
         life = self._lives.get(id_)
-        return life is not None and life in self._stuck
+        return life is not None and life in self._overdue.stuck
 
     def statistics(self) -> SupervisorStatistics:
         """The supervisor and everything below it, in numbers."""
@@ -280,7 +269,7 @@ class SupervisorTask(Behaviour):
         return ChildStatistics(
             id=state.id,
             status=state.status,
-            stuck=life in self._stuck,
+            stuck=life in self._overdue.stuck,
             incarnation=state.incarnation,
             reason=state.reason,
             mailbox=None if life is None or not life.box.takes_messages else life.box.statistics(),

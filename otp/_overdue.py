@@ -1,0 +1,100 @@
+"""Who was cancelled and should have ended, but has not: what is stuck is said, and waited for.
+
+Nothing in a process can be killed by force. A task that shields itself, swallows its cancellation or waits for a thread
+goes on for as long as it likes, and the supervisor, which cannot leave before its children, with it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from typing import TYPE_CHECKING, Final, final
+
+from ._events import ChildStuck, StuckAfter
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from ._life import Life
+
+GRACE: Final = 5.0
+"""Seconds that a child may go on after it was cancelled before it is reported as stuck."""
+
+
+@final
+class Overdue:
+    """Keeps in mind until when the children of one supervisor are to have ended.
+
+    `lives`: the children that are alive, by id. What was expected of one that is not is forgotten when its time comes
+    to the front: so nothing has to be looked for when a child ends.
+    """
+
+    __slots__ = ("_expected", "_lives", "_look_at_start", "_numbers", "_starting", "stuck")
+
+    def __init__(self, lives: dict[str, Life]) -> None:
+        self._lives = lives
+        self._expected: list[tuple[float, int, str, int, float, StuckAfter]] = []
+        self._numbers = itertools.count()
+        # Only one child starts at a time. For a row of quick starts, the clock is looked at once.
+        self._starting: Life | None = None
+        self._look_at_start = math.inf
+        self.stuck: set[Life] = set()
+        """Those that were reported and have not ended."""
+
+    def starts(self, life: Life, now: float) -> None:
+        """Its init begins."""
+        self._starting = life
+        self._look_at_start = min(self._look_at_start, now + life.spec.init_timeout + GRACE)
+
+    def stops(self, life: Life, now: float) -> None:
+        """It was asked to stop."""
+        self._expect(life, life.stop_deadline, now, "asked to stop")
+
+    def ends(self, life: Life, by: float, now: float) -> None:
+        """It has begun to end by itself, and has time for that until `by`."""
+        self._expect(life, by, now, "began to end")
+
+    def _expect(self, life: Life, by: float, now: float, after: StuckAfter) -> None:
+        if by < math.inf:
+            entry = by + GRACE, next(self._numbers), life.spec.id, life.incarnation, now, after
+            heapq.heappush(self._expected, entry)
+
+    def next_look(self) -> float:
+        """When to look again, if nothing happens before; inf for never."""
+        expected = self._expected
+        while expected and self._find(expected[0][2], expected[0][3]) is None:
+            heapq.heappop(expected)
+        if self._starting is not None and (self._starting.up or not self._alive(self._starting)):
+            self._starting, self._look_at_start = None, math.inf
+        return min(expected[0][0], self._look_at_start) if expected else self._look_at_start
+
+    def find(self, now: float) -> Generator[ChildStuck]:
+        """Report those whose time is over, each once."""
+        while self.next_look() <= now:
+            if self._look_at_start <= now and (life := self._starting) is not None:
+                self._look_at_start = math.inf if life.stop_asked else life.scope.deadline + GRACE
+                if self._look_at_start <= now:
+                    self._look_at_start = math.inf
+                    yield from self._report(life, life.scope.deadline - life.spec.init_timeout, "began to start", now)
+            else:
+                _, _, id_, incarnation, since, after = heapq.heappop(self._expected)
+                life = self._find(id_, incarnation)
+                if life is not None:
+                    yield from self._report(life, since, after, now)
+
+    def forget(self, life: Life) -> None:
+        """It has ended after all."""
+        self.stuck.discard(life)
+
+    def _report(self, life: Life, since: float, after: StuckAfter, now: float) -> Generator[ChildStuck]:
+        if life not in self.stuck:
+            self.stuck.add(life)
+            yield ChildStuck(path=life.path, incarnation=life.incarnation, at=now, after=after, waited=now - since)
+
+    def _find(self, id_: str, incarnation: int) -> Life | None:
+        life = self._lives.get(id_)
+        return life if life is not None and life.incarnation == incarnation else None
+
+    def _alive(self, life: Life) -> bool:
+        return self._lives.get(life.spec.id) is life
