@@ -103,11 +103,13 @@ class SupervisorTask(Behaviour):
                     self._set_alarm(self._next_due())
                     await self._park()
                 while self._inbox and self._end is None:
-                    event = self._inbox.popleft()
-                    if isinstance(event, p.ChildIgnored | p.ChildFailedToStart | p.ChildDown):
-                        self._forget(event.id, event.incarnation)
-                    for action in self.core.handle(event):
-                        self._do(action)
+                    self._handle(self._inbox.popleft())  # (no variable keeps the last one while this waits)
+
+    def _handle(self, event: p.Event) -> None:
+        if isinstance(event, p.ChildIgnored | p.ChildFailedToStart | p.ChildDown):
+            self._forget(event.id, event.incarnation)
+        for action in self.core.handle(event):
+            self._do(action)
 
     async def _park(self) -> None:
         self._parked = current_task()
