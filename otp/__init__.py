@@ -29,8 +29,8 @@ from ._events import ChildStuck as ChildStuck
 from ._events import ConditionChanged as ConditionChanged
 from ._events import EventBus as EventBus
 from ._events import MessagesDropped as MessagesDropped
-from ._events import Subscriber as Subscriber
 from ._events import StuckAfter as StuckAfter
+from ._events import Subscriber as Subscriber
 from ._events import SupervisorDecided as SupervisorDecided
 from ._exit import Crashed as Crashed
 from ._exit import ExitReason as ExitReason

@@ -15,7 +15,6 @@ import attrs
 from ._exit import ExitReason
 from ._protocol import Decision
 
-
 StuckAfter: TypeAlias = Literal["asked to stop", "began to end", "began to start"]
 
 

@@ -208,7 +208,7 @@ class Life:
             self.scope.cancel(reason="a helper task failed")
 
     def ends(self) -> None:
-        """From here on it does nothing but end: it has its `shutdown` time for that, and is stuck if it takes longer."""
+        """From here on it does nothing but end: it has its `shutdown` time for that, and is stuck if that is over."""
         if not self.stop_asked:
             self.parent.child_ends(self, self.cleanup_deadline())
 

@@ -127,6 +127,8 @@ def explain(reason: ExitReason) -> str:
 def _write(level: int, event: object, text: str, reason: ExitReason | None = None) -> None:
     if isinstance(event, events.ChildEvent) and event.guest:
         level = logging.DEBUG
+    if not text.isprintable():  # ids, keys and errors may come from outside, and must not be able to forge a line
+        text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
     _logger.log(level, text, extra={"event": event})
     if isinstance(reason, Crashed) and _logger.isEnabledFor(logging.DEBUG):
         _logger.debug("traceback of the above", exc_info=reason.exception, extra={"event": event})

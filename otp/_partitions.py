@@ -24,7 +24,7 @@ Key: TypeAlias = str | bytes | int
 def partitioned(
     spec: ChildSpec, partitions: int, *, intensity: int = 3, period: float = 5.0, backoff: Backoff | None = None
 ) -> Supervisor:
-    """Make a supervisor of `partitions` copies of one child, each restarted alone. :func:`partition` finds one by a key.
+    """Make a supervisor of `partitions` copies of one child, each restarted alone; :func:`partition` finds one.
 
     ::
 

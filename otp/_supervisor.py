@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ._ref import Ref
     from ._spec import Supervisor
 
+
 @final
 class _Waiting:
     """Somebody who waits for the reply to a request."""

@@ -23,7 +23,7 @@ from otp import (
 )
 from otp._protocol import Change, RestartChild, TerminateChild
 from otp._spec import Strategy
-from tests.otp.actors import Echo, Journal, boom
+from tests.otp.actors import Echo, Journal, boom, up
 from tests.otp.simulator import Simulation, a_child
 from tests.otp.virtual import virtual_time
 
@@ -56,7 +56,7 @@ async def test_row_083_code_change():
         with pytest.raises(ValueError, match="strategy cannot become simple_one_for_one while app runs"):
             await supervisor.change(Supervisor([child(Echo)], strategy="simple_one_for_one"))
         with pytest.raises(TypeError, match="spec must be a Supervisor, not 3"):
-            await supervisor.change(3)
+            await supervisor.change(3)  # type: ignore[arg-type]
         assert supervisor.spec is spec
     with pytest.raises(SupervisorStopped):
         await supervisor.change(spec)
@@ -128,7 +128,7 @@ async def test_row_086_code_change_simple_map():
         assert await look(supervisor.ref("t:1")) == (Old, (1, 2))
         await crash(supervisor, "t:1")
         assert await look(supervisor.ref("t:1")) == (New, (1, 2))
-        assert await look(await supervisor.start_instance(4)) == (New, (4,))
+        assert await look(up(await supervisor.start_instance(4))) == (New, (4,))
         with pytest.raises(TypeError, match=r"child 't': start cannot be called with \(1, 2\)"):
             await supervisor.change(simple(Narrow))
         await crash(supervisor, "t:k")
@@ -194,9 +194,9 @@ async def test_a_change_does_not_outlast_the_supervisor():
 # -- while something is under way: in the core, where every moment can be had
 
 
-def changed(sim: Simulation, children: str, strategy: Strategy, **flags: int) -> None:
+def changed(sim: Simulation, children: str, strategy: Strategy, intensity: int = 3) -> None:
     specs = [a_child(id_, backoff=WAIT) for id_ in children.split()]
-    assert sim.ask(Change(Supervisor(specs, strategy=strategy, **flags))).error is None
+    assert sim.ask(Change(Supervisor(specs, strategy=strategy, intensity=intensity))).error is None
 
 
 async def test_a_group_that_waits_comes_back_although_the_strategy_is_another_now():

@@ -2,6 +2,7 @@
 
 import pickle
 from collections import Counter
+from typing import Any, cast
 
 import pytest
 import trio
@@ -25,10 +26,12 @@ from otp import (
     whereis,
 )
 from otp._protocol import StartInstance
-from tests.otp.actors import Echo, boom
+from tests.otp.actors import Echo, boom, up
 from tests.otp.virtual import virtual_time
 
 pytestmark = virtual_time
+
+COPIES = partitioned(child(Echo), 2)
 
 
 def simple(**options):
@@ -45,7 +48,7 @@ def ids(supervisor):
 
 async def test_a_key_is_part_of_the_id_and_there_is_one_instance_of_it():
     async with open_supervisor(simple(restart="transient")) as supervisor:
-        tenant = await supervisor.start_instance(key="tenant-7")
+        tenant = up(await supervisor.start_instance(key="tenant-7"))
         await supervisor.start_instance()
         await supervisor.start_instance(key="tenant-8")
         assert tenant.id == "worker:tenant-7"
@@ -61,21 +64,21 @@ async def test_a_key_is_part_of_the_id_and_there_is_one_instance_of_it():
 
 async def test_a_key_can_be_used_again_when_its_instance_is_gone():
     async with open_supervisor(simple(restart="transient")) as supervisor:
-        first = await supervisor.start_instance(key="k")
+        first = up(await supervisor.start_instance(key="k"))
         first.send(lambda actor: actor.stop())
         await wait_all_tasks_blocked()
-        second = await supervisor.start_instance(key="k")
+        second = up(await supervisor.start_instance(key="k"))
         assert second is supervisor.ref("worker:k")
         await supervisor.terminate_child("worker:k")
         with pytest.raises(ChildNotFound):
             await supervisor.terminate_child("worker:k")
-        assert (await supervisor.start_instance(key="k")).id == "worker:k"
+        assert up(await supervisor.start_instance(key="k")).id == "worker:k"
 
 
 async def test_a_key_is_taken_while_its_instance_waits_or_is_parked():
     park = RestartBudget(intensity=0, on_exceed="park")
     async with open_supervisor(simple(budget=park, backoff=Backoff(initial=2.0))) as supervisor:
-        (await supervisor.start_instance(key="k")).send(boom)
+        up(await supervisor.start_instance(key="k")).send(boom)
         for status in ("restarting", "parked"):
             await trio.sleep(1.5)
             assert supervisor.which_children()[0].status == status
@@ -116,7 +119,7 @@ async def test_bad_keys_are_refused(key):
 async def test_max_children_is_a_limit_of_all_that_are_there():
     park = RestartBudget(intensity=0, on_exceed="park")
     async with open_supervisor(simple(max_children=2, budget=park)) as supervisor:
-        one = await supervisor.start_instance()
+        one = up(await supervisor.start_instance())
         await supervisor.start_instance()
         with pytest.raises(MaxChildren, match="app has 2 instances, and max_children allows no more") as refused:
             await supervisor.start_instance()
@@ -128,7 +131,7 @@ async def test_max_children_is_a_limit_of_all_that_are_there():
         with pytest.raises(MaxChildren):
             await supervisor.start_instance()
         await supervisor.terminate_child("worker:1")
-        assert (await supervisor.start_instance()).id == "worker:3"  # what was refused has used up no number
+        assert up(await supervisor.start_instance()).id == "worker:3"  # what was refused has used up no number
 
 
 async def test_a_key_that_is_there_is_told_before_the_limit():
@@ -178,16 +181,16 @@ async def test_copies_may_be_supervisors():
     shards = partitioned(child(simple(), id="shard"), 3)
     async with open_supervisor(shards) as supervisor:
         shard = supervisor.supervisor(partition_id(supervisor.spec, "tenant-1"))
-        assert (await shard.start_instance(key="tenant-1")).path.endswith("worker:tenant-1")
+        assert up(await shard.start_instance(key="tenant-1")).path.endswith("worker:tenant-1")
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         (lambda: partitioned(child(Echo), 0), "partitions must be a whole number >= 1, not 0"),
-        (lambda: partitioned(Echo, 2), r"spec must be what child\(\) returns"),
-        (lambda: partition_id(partitioned(child(Echo), 2), 1.5), "key must be a str, bytes or int, not 1.5"),
-        (lambda: partition_id(partitioned(child(Echo), 2), True), "key must be a str, bytes or int, not True"),
+        (lambda: partitioned(cast("Any", Echo), 2), r"spec must be what child\(\) returns"),
+        (lambda: partition_id(COPIES, cast("Any", 1.5)), "key must be a str, bytes or int, not 1.5"),
+        (lambda: partition_id(COPIES, True), "key must be a str, bytes or int, not True"),
         (lambda: partition_id(Supervisor([child(Echo)]), "k"), r"spec must be what partitioned\(\) made"),
         (lambda: partition_id(Supervisor([]), "k"), r"spec must be what partitioned\(\) made"),
     ],

@@ -3,6 +3,7 @@
 import gc
 import traceback
 import weakref
+from typing import Any
 
 import pytest
 import trio
@@ -11,6 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 from otp import (
     Backoff,
     Crashed,
+    ExitReason,
     FailedToStart,
     GaveUp,
     RecordedError,
@@ -26,6 +28,13 @@ from tests.otp.actors import Boom, Echo, boom
 from tests.otp.virtual import virtual_time
 
 pytestmark = virtual_time
+
+
+def chain():
+    try:
+        int("first")
+    except ValueError as error:
+        raise Boom("then\nmore") from error
 
 
 class Heavy(Echo):
@@ -44,10 +53,7 @@ class Heavy(Echo):
 
     async def handle_message(self, message):
         if message == "chain":
-            try:
-                raise ValueError("first")
-            except ValueError as error:
-                raise Boom("then") from error
+            chain()
         if message == "nursery":
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.fail)
@@ -60,9 +66,14 @@ class Heavy(Echo):
 @pytest.fixture
 def heavy():
     class Fresh(Heavy):
-        alive = weakref.WeakSet()
+        alive: weakref.WeakSet[Heavy] = weakref.WeakSet()  # noqa: RUF012
 
     return Fresh
+
+
+def exception(reason: ExitReason) -> BaseException:
+    assert isinstance(reason, Crashed)
+    return reason.exception
 
 
 def left(heavy):
@@ -80,7 +91,7 @@ async def test_crashed_actors_are_not_kept(heavy, message, backoff):
         assert left(heavy) == 1  # the one that lives
         decisions = supervisor.statistics().decisions
         assert len(decisions) == 50
-        assert {type(decision.reason.exception) for decision in decisions} == {RecordedError}
+        assert {type(exception(decision.reason)) for decision in decisions} == {RecordedError}
 
 
 @pytest.mark.parametrize(
@@ -129,9 +140,9 @@ async def test_nothing_is_left_of_a_temporary_child(heavy):
 
 async def test_who_is_told_gets_the_exception_itself():
     runtime = Runtime()
-    told = []
+    told: list[Any] = []
     runtime.events.subscribe(told.append, SupervisorDecided)
-    with pytest.raises(GaveUp) as gave_up:
+    with pytest.raises(GaveUp) as gave_up:  # noqa: PT012
         async with open_supervisor(Supervisor([child(Echo)], intensity=1), runtime=runtime) as supervisor:
             supervisor.ref("Echo").send(boom)
             await wait_all_tasks_blocked()
@@ -145,16 +156,9 @@ async def test_who_is_told_gets_the_exception_itself():
 # -- what is written down
 
 
-def crash():
-    try:
-        raise ValueError("first")
-    except ValueError as error:
-        raise Boom("then\nmore") from error
-
-
 async def test_what_is_written_down_is_what_the_interpreter_would_have_printed():
     with pytest.raises(Boom) as caught:
-        crash()
+        chain()
     written = in_writing(Crashed(caught.value))
     assert isinstance(written, Crashed)
     recorded = written.exception
@@ -177,6 +181,7 @@ async def test_it_is_bounded_and_a_broken_exception_does_no_harm():
 
     with pytest.raises(RecursionError) as caught:
         deep(0)
-    recorded = in_writing(Crashed(caught.value)).exception
+    recorded = exception(in_writing(Crashed(caught.value)))
+    assert isinstance(recorded, RecordedError)
     assert recorded.traceback.count("\n") < 200
     assert "Broken" in str(in_writing(Crashed(Broken())))
