@@ -180,7 +180,7 @@ class Actor(Behaviour):
             finally:
                 life.answer_by = math.inf  # the caller of a call that was cut short knows
                 life.close_mailbox(ending)  # first of all: callers learn at once, not after the cleanup
-                life.ends()
+                life.begin_to_end()
                 with context.cleanup():
                     try:
                         if life.helpers is not None:

@@ -26,6 +26,7 @@ from ._exit import Crashed, ExitReason, Shutdown
 from ._life import Life, Outcome
 from ._lifecycle import tell_end, tell_up
 from ._overdue import Overdue
+from ._refusals import SupervisorStopped
 from ._statistics import ChildStatistics, SupervisorStatistics
 from ._strategy import SupervisorCore
 from ._supervisor_ref import SupervisorRef
@@ -134,7 +135,7 @@ class SupervisorTask(Behaviour):
         tell_up(life, now)
         self._post(p.ChildUp(life.spec.id, life.incarnation, now))
 
-    def child_ends(self, life: Life, by: float) -> None:
+    def child_ending(self, life: Life, by: float) -> None:
         """The child has begun to end by itself, and has time for that until `by`."""
         self._overdue.ends(life, by, trio.current_time())
         self._set_alarm(min(self._alarm.deadline, self._next_due()))
@@ -227,13 +228,13 @@ class SupervisorTask(Behaviour):
     async def request(self, request: p.Request) -> Ref | None:
         """Have the core serve `request`; return the ref of the child that was started by it, if one was."""
         if self.ended:
-            raise p.SupervisorStopped(self.path)
+            raise SupervisorStopped(self.path)
         waiting = self._waiting[request] = _Waiting()
         self._post(request)
         await waiting.answered.wait()
         reply = waiting.reply
         if reply is None:
-            raise p.SupervisorStopped(self.path)
+            raise SupervisorStopped(self.path)
         if reply.error is not None:
             raise reply.error
         return waiting.ref

@@ -18,15 +18,8 @@ from otp import (
     open_supervisor,
 )
 from otp._exit import Crashed, Shutdown
-from otp._protocol import (
-    AlreadyPresent,
-    DeleteChild,
-    GiveUp,
-    RestartChild,
-    Stopped,
-    TerminateChild,
-    WrongStrategy,
-)
+from otp._protocol import DeleteChild, GiveUp, RestartChild, Stopped, TerminateChild
+from otp._refusals import AlreadyPresent, WrongStrategy
 from otp._spec import Backoff, OnExceed, Strategy
 from tests.otp.actors import Boom, Echo, boom, up
 from tests.otp.simulator import CRASH, Simulation, a_child

@@ -11,12 +11,7 @@ import pytest
 from otp._errors import FailedToStart, GaveUp
 from otp._exit import Crashed, ExitReason, Killed, Normal, Shutdown
 from otp._protocol import (
-    AlreadyPresent,
-    AlreadyStarted,
     ChildCount,
-    ChildNotFound,
-    ChildRestarting,
-    ChildRunning,
     DeleteChild,
     GiveUp,
     Reply,
@@ -24,8 +19,15 @@ from otp._protocol import (
     StartFailed,
     StartInstance,
     Stopped,
-    SupervisorStopped,
     TerminateChild,
+)
+from otp._refusals import (
+    AlreadyPresent,
+    AlreadyStarted,
+    ChildNotFound,
+    ChildRestarting,
+    ChildRunning,
+    SupervisorStopped,
     WrongStrategy,
 )
 from otp._spec import Restart, Strategy, Supervisor, child
