@@ -10,6 +10,7 @@ from attrs import evolve
 from . import _protocol as p  # pyright: ignore[reportPrivateUsage]  # private to otp
 from ._exit import in_writing
 from ._intensity import RestartWindow
+from ._refusals import SupervisorStopped
 from ._roster import Roster
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class CoreState:
             self.roster.release(slot)
             self.roster.doom(slot)
             if slot.asked is not None:
-                self.reply(slot.asked, p.SupervisorStopped(self.path))
+                self.reply(slot.asked, SupervisorStopped(self.path))
                 slot.asked = None
 
     def reply(self, request: p.Request, error: p.Refusal | None = None) -> None:

@@ -17,6 +17,7 @@ from ._protocol import Decision
 
 OverflowedWhere: TypeAlias = Literal["dropped", "diverted"]
 """What became of a message that did not fit."""
+StuckAfter: TypeAlias = Literal["asked to stop", "began to end", "began to start"]
 
 
 @attrs.frozen(kw_only=True)
@@ -63,10 +64,16 @@ class ChildExited(ChildEvent):
 
 @attrs.frozen(kw_only=True)
 class ChildStuck(ChildEvent):
-    """A child was asked to stop and then cancelled, and still does not end. The supervisor goes on waiting for it."""
+    """A child was to end and then cancelled, and still goes on 5 seconds later. The supervisor waits for it.
 
+    Cancelled it was because its `shutdown` or `init_timeout` was over. So is an actor that has crashed, or ends by
+    itself, and is not done with its cleanup, or with its helper tasks, within its `shutdown` time.
+    """
+
+    after: StuckAfter = "asked to stop"
+    """What has happened to it: it was asked to stop, began to end by itself, or began to start and does not."""
     waited: float
-    """Seconds since it was asked to stop."""
+    """Seconds since that."""
 
 
 @attrs.frozen(kw_only=True)

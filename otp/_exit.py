@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 from attrs import field, frozen
 
-LINE: Final = 200
+LINE: Final = 300
 """How many characters of an exception's text are shown in a line."""
 FRAMES: Final = 50
 """How many frames of an exception, and of each of its causes, are remembered."""

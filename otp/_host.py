@@ -49,6 +49,9 @@ class _House:
         """Nobody waits for it: the host is up, and knows by itself what its guest is for."""
         tell_up(life, trio.current_time())
 
+    def child_ending(self, life: Life, by: float) -> None:
+        """Whether the host is stuck is for the host's supervisor to see."""
+
     def child_ended(self, life: Life, outcome: Outcome) -> None:
         self.outcome = outcome
         tell_end(life, outcome, trio.current_time())

@@ -64,6 +64,10 @@ class Parent(Protocol):
         """The child has finished its init."""
         ...
 
+    def child_ending(self, life: Life, by: float) -> None:
+        """The child has begun to end by itself, and has time for that until `by`."""
+        ...
+
     def child_ended(self, life: Life, outcome: Outcome) -> None:
         """The child has ended; its task does nothing any more, its name is free."""
         ...
@@ -239,7 +243,13 @@ class Life:
         """A helper task of the child failed: so does the child."""
         if self.failure is None:
             self.failure = error
+            self.begin_to_end()
             self.scope.cancel(reason="a helper task failed")
+
+    def begin_to_end(self) -> None:
+        """From here on it does nothing but end: it has its `shutdown` time for that, and is stuck if that is over."""
+        if not self.stop_asked:
+            self.parent.child_ending(self, self.cleanup_deadline())
 
     def cleanup_deadline(self) -> float:
         """Until when the child may clean up if it begins now."""

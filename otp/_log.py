@@ -68,7 +68,7 @@ def _log(event: object) -> None:
             _log_decision(event)
         case events.ChildStuck():
             text = (
-                f"{event.path} #{event.incarnation} is stuck: asked to stop {event.waited:.1f} s ago, then cancelled, "
+                f"{event.path} #{event.incarnation} is stuck: {event.after} {event.waited:.1f} s ago, then cancelled, "
                 f"and still running"
             )
             _write(logging.ERROR, event, text)
@@ -134,6 +134,8 @@ def explain(reason: ExitReason) -> str:
 def _write(level: int, event: object, text: str, reason: ExitReason | None = None) -> None:
     if isinstance(event, events.ChildEvent) and event.guest:
         level = logging.DEBUG
+    if not text.isprintable():  # ids, keys and errors may come from outside, and must not be able to forge a line
+        text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
     _logger.log(level, text, extra={"event": event})
     if isinstance(reason, Crashed) and _logger.isEnabledFor(logging.DEBUG):
         _logger.debug("traceback of the above", exc_info=reason.exception, extra={"event": event})

@@ -7,6 +7,16 @@ from typing import TYPE_CHECKING
 from . import _protocol as p  # pyright: ignore[reportPrivateUsage]  # private to otp
 from ._errors import FailedToStart
 from ._exit import Shutdown
+from ._refusals import (
+    AlreadyPresent,
+    AlreadyStarted,
+    ChildNotFound,
+    ChildRestarting,
+    ChildRunning,
+    MaxChildren,
+    SupervisorError,
+    WrongStrategy,
+)
 from ._spec import check_significant, instance_of
 
 if TYPE_CHECKING:
@@ -64,7 +74,7 @@ class Requests:
     def _add(self, request: p.AddChild) -> None:
         spec = request.spec
         if self._state.simple:
-            self._refuse(request, p.WrongStrategy, spec.id)
+            self._refuse(request, WrongStrategy, spec.id)
         elif (present := self._roster.get(spec.id)) is not None:
             self._refuse_present(request, present)
         else:
@@ -78,7 +88,7 @@ class Requests:
     def _start_instance(self, request: p.StartInstance) -> None:
         state = self._state
         if not state.simple:
-            state.reply(request, p.WrongStrategy(state.path))
+            state.reply(request, WrongStrategy(state.path))
             return
         (template,) = state.spec.children
         id_ = f"{template.id}:{self._instances + 1 if request.key is None else request.key}"
@@ -86,7 +96,7 @@ class Requests:
         if (present := self._roster.get(id_)) is not None:
             self._refuse_present(request, present)
         elif limit is not None and len(self._roster) >= limit:
-            state.reply(request, p.MaxChildren(state.path, limit))
+            state.reply(request, MaxChildren(state.path, limit))
         else:
             try:
                 spec = instance_of(template, id_, request.args)
@@ -120,11 +130,11 @@ class Requests:
         template = self._state.spec.children[0].id if self._state.simple else None
         name, _, number = request.id.rpartition(":")
         if request.id == template:
-            self._refuse(request, p.WrongStrategy, request.id)
+            self._refuse(request, WrongStrategy, request.id)
         elif name == template and number.isdecimal() and 1 <= int(number) <= self._instances:
             self._state.reply(request)  # over already
         else:
-            self._refuse(request, p.ChildNotFound, request.id)
+            self._refuse(request, ChildNotFound, request.id)
 
     def _restart(self, request: p.RestartChild) -> None:
         slot = self._at_rest(request)
@@ -143,13 +153,13 @@ class Requests:
         slot = self._roster.get(request.id)
         status = None if slot is None else slot.status
         if self._state.simple and status != "parked":
-            self._refuse(request, p.WrongStrategy, request.id)
+            self._refuse(request, WrongStrategy, request.id)
         elif status is None:
-            self._refuse(request, p.ChildNotFound, request.id)
+            self._refuse(request, ChildNotFound, request.id)
         elif status == "restarting":
-            self._refuse(request, p.ChildRestarting, request.id)
+            self._refuse(request, ChildRestarting, request.id)
         elif status not in ("stopped", "parked"):
-            self._refuse(request, p.ChildRunning, request.id)
+            self._refuse(request, ChildRunning, request.id)
         else:
             return slot
         return None
@@ -160,7 +170,7 @@ class Requests:
 
     def _refuse_present(self, request: p.AddChild | p.StartInstance, slot: Slot) -> None:
         at_rest = slot.status in ("stopped", "parked", "restarting")
-        self._refuse(request, p.AlreadyPresent if at_rest else p.AlreadyStarted, slot.id)
+        self._refuse(request, AlreadyPresent if at_rest else AlreadyStarted, slot.id)
 
-    def _refuse(self, request: p.Request, error: type[p.SupervisorError], id_: str) -> None:
+    def _refuse(self, request: p.Request, error: type[SupervisorError], id_: str) -> None:
         self._state.reply(request, error(self._state.path, id_))

@@ -159,6 +159,9 @@ class _Root:
         self.runtime.up = True
         self.settled.set()
 
+    def child_ending(self, life: Life, by: float) -> None:
+        """It is a supervisor: that waits for its children, and says who is stuck."""
+
     def child_ended(self, life: Life, outcome: Outcome) -> None:  # noqa: ARG002
         """The tree has ended."""
         self.runtime.root_statistics = None

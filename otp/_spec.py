@@ -248,8 +248,9 @@ class Supervisor:
     - ``max_children``: how many instances a ``simple_one_for_one`` may have at a time, those included that are
       parked, wait for a restart or are being stopped. Default: no limit.
 
-    Unlike OTP, bad or unknown options are errors, and giving up is a crash in the eyes of the parent, so that a
-    transient supervisor comes back from it.
+    Where this is not OTP: bad and unknown options are errors. Giving up is a crash in the eyes of the parent, so that a
+    transient supervisor comes back from it. A group that waits for its restart, or for another try of one that failed,
+    is down as a whole (OTP leaves up what had come up already).
     """
 
     children: tuple[ChildSpec, ...] = field(converter=tuple[ChildSpec, ...])

@@ -23,6 +23,7 @@ from ._core_state import CoreState
 from ._errors import FailedToStart
 from ._exit import Crashed, ExitReason, Shutdown
 from ._live_change import change
+from ._refusals import SupervisorStopped
 from ._requests import Requests
 from ._restarts import Restarts
 
@@ -107,7 +108,7 @@ class SupervisorCore:
             case p.Stop():
                 state.end(p.Stopped(event.reason))
             case _ if state.phase not in ("booting", "up"):
-                state.reply(event, p.SupervisorStopped(state.path))
+                state.reply(event, SupervisorStopped(state.path))
             case p.Change():
                 change(state, event)
             case _:

@@ -17,7 +17,7 @@ import heapq
 import itertools
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
 import trio
 from attrs import evolve
@@ -29,6 +29,8 @@ from ._child import Behaviour, ChildContext, life_of, run_child
 from ._exit import Crashed, ExitReason, Shutdown
 from ._life import Life, Outcome
 from ._lifecycle import tell_end, tell_up
+from ._overdue import Overdue
+from ._refusals import SupervisorStopped
 from ._statistics import ChildStatistics, SupervisorStatistics
 from ._strategy import SupervisorCore
 from ._supervisor_ref import SupervisorRef
@@ -37,9 +39,6 @@ from ._unread import Unread
 if TYPE_CHECKING:
     from ._ref import Ref
     from ._spec import Supervisor
-
-STUCK_AFTER: Final = 5.0
-"""Seconds that a child may go on after it was cancelled before it is reported as stuck."""
 
 
 @final
@@ -73,14 +72,7 @@ class SupervisorTask(Behaviour):
         self._handling = False
         # The children that are alive, and those whose end the core has yet to see.
         self._lives: dict[str, Life] = {}
-        # When to report as stuck the children that were asked to stop. Under the ordered strategies that is one at
-        # a time, otherwise all have the same time to do it in; so the first is always the first that is due.
-        self._stops: dict[Life, tuple[float, float]] = {}  # and when they were asked
-        self._stuck: set[Life] = set()
-        # The child that began its init last (there is one at a time), and when it must be up. The child's own scope
-        # could watch that, too; but most are up at once, and a deadline set and taken back is a tenth of their start.
-        self._starting: Life | None = None
-        self._init_due = math.inf
+        self._overdue = Overdue(self._lives)
         self._retries: list[tuple[float, int, p.RetryDue]] = []
         self._retry_numbers = itertools.count()
         self._waiting: dict[p.Request, _Waiting] = {}
@@ -173,15 +165,20 @@ class SupervisorTask(Behaviour):
 
     def child_begins(self, life: Life) -> None:
         """The child begins its init, for which it has `init_timeout`."""
-        self._starting = life
-        self._init_due = trio.current_time() + life.spec.init_timeout
-        self._wake_at(self._init_due)
+        self._overdue.starts(life, trio.current_time())
+        self._wake_at(self._overdue.next_look())
 
     def child_up(self, life: Life) -> None:
         """The child has finished its init."""
         now = trio.current_time()
         tell_up(life, now)
+        self._overdue.is_up(life)
         self._post(p.ChildUp(life.spec.id, life.incarnation, now))
+
+    def child_ending(self, life: Life, by: float) -> None:
+        """The child has begun to end by itself, and has time for that until `by`."""
+        self._overdue.ends(life, by, trio.current_time())
+        self._wake_at(self._overdue.next_look())
 
     def child_ended(self, life: Life, outcome: Outcome) -> None:
         """The child has ended; its task does nothing any more, its name is free."""
@@ -209,9 +206,8 @@ class SupervisorTask(Behaviour):
             case p.StopChild():
                 life = self._lives[action.id]
                 life.ask_to_stop()
-                if life.stop_deadline < math.inf:
-                    self._stops[life] = (life.stop_deadline + STUCK_AFTER, trio.current_time())
-                    self._wake_at(life.stop_deadline + STUCK_AFTER)
+                self._overdue.stops(life, trio.current_time())
+                self._wake_at(self._overdue.next_look())
             case p.RenewSpec():
                 life = self._lives[action.id]
                 # It holds the name that it was started with, until it ends.
@@ -241,8 +237,7 @@ class SupervisorTask(Behaviour):
             del self._lives[id_]
             if (unread := life.if_used(Unread)) is not None:
                 self._unread[id_] = unread
-            self._stops.pop(life, None)
-            self._stuck.discard(life)
+            self._overdue.forget(life)
 
     def _drop_what_nobody_will_read(self) -> None:
         for id_, unread in list(self._unread.items()):
@@ -274,45 +269,29 @@ class SupervisorTask(Behaviour):
 
     def _next_due(self) -> float:
         """When the clock must be looked at again, if nothing happens before."""
-        due = self._init_due
-        if self._retries:
-            due = min(due, self._retries[0][0])
-        if self._stops:
-            due = min(due, next(iter(self._stops.values()))[0])
-        return due
+        overdue = self._overdue.next_look()
+        return min(overdue, self._retries[0][0]) if self._retries else overdue
 
     def _look_at_the_clock(self) -> None:
         now = trio.current_time()
-        if self._init_due <= now:
-            late, self._starting, self._init_due = self._starting, None, math.inf
-            if late is not None and not late.up:  # most are, long ago; who has ended does not mind
-                late.scope.cancel(reason=f"its init took longer than {late.spec.init_timeout:g} s")
         while self._retries and self._retries[0][0] <= now:
             due = heapq.heappop(self._retries)[2]
             self._inbox.append(p.RetryDue(due.generation, now))
-        while self._stops:
-            life, (due_at, asked_at) = next(iter(self._stops.items()))
-            if due_at > now:
-                break
-            del self._stops[life]
-            self._stuck.add(life)
-            if self.runtime.events.wants(events.ChildStuck):
-                self.runtime.events.emit(
-                    events.ChildStuck(path=life.path, incarnation=life.incarnation, at=now, waited=now - asked_at)
-                )
+        for stuck in self._overdue.find(now):
+            self.runtime.events.emit(stuck)
 
     # -- what others ask for, through a SupervisorRef -----------------------------------------------------
 
     async def request(self, request: p.Request) -> Ref | None:
         """Have the core serve `request`; return the ref of the child that was started by it, if one was."""
         if self.ended:
-            raise p.SupervisorStopped(self.path)
+            raise SupervisorStopped(self.path)
         waiting = self._waiting[request] = _Waiting()
         self._post(request)
         await waiting.answered.wait()
         reply = waiting.reply
         if reply is None:
-            raise p.SupervisorStopped(self.path)
+            raise SupervisorStopped(self.path)
         if reply.error is not None:
             raise reply.error
         return waiting.ref
@@ -330,7 +309,7 @@ class SupervisorTask(Behaviour):
     def is_stuck(self, id_: str) -> bool:
         """Whether the child of that id was reported as stuck."""
         life = self._lives.get(id_)
-        return life is not None and life in self._stuck
+        return life is not None and life in self._overdue.stuck
 
     def statistics(self) -> SupervisorStatistics:
         """The supervisor and everything below it, in numbers."""
@@ -351,7 +330,7 @@ class SupervisorTask(Behaviour):
         return ChildStatistics(
             id=state.id,
             status=state.status,
-            stuck=life in self._stuck,
+            stuck=life in self._overdue.stuck,
             incarnation=state.incarnation,
             reason=state.reason,
             mailbox=None if life is None or not life.box.takes_messages else life.box.statistics(),

@@ -8,18 +8,9 @@ import attrs
 
 from ._errors import NotAlive
 from ._exit import ExitReason
-from ._protocol import (
-    AddChild,
-    Change,
-    ChildCount,
-    ChildNotFound,
-    DeleteChild,
-    RestartChild,
-    StartInstance,
-    Status,
-    TerminateChild,
-)
+from ._protocol import AddChild, Change, ChildCount, DeleteChild, RestartChild, StartInstance, Status, TerminateChild
 from ._ref import Ref
+from ._refusals import ChildNotFound
 from ._spec import ChildSpec, Supervisor
 
 if TYPE_CHECKING:
@@ -50,11 +41,11 @@ class ChildInfo:
 class SupervisorRef:
     """One incarnation of a supervisor, from outside.
 
-    Queries are answered at once, whatever the supervisor is doing. Requests are served one after another, also while
-    a restart is being retried or a child is slow to start or stop; they raise :exc:`SupervisorStopped` when the
-    supervisor is not up, or ends before it has served them. Cancelling a request leaves it standing: it will be
-    served, only nobody waits for it. A child that asks its own supervisor to stop it, and waits for that, waits for
-    itself until its shutdown time is over.
+    Queries are answered at once, whatever the supervisor is doing (in OTP they wait for it). Requests are served one
+    after another, also while a restart is being retried or a child is slow to start or stop; they raise
+    :exc:`SupervisorStopped` when the supervisor is not up, or ends before it has served them. Cancelling a request
+    leaves it standing: it will be served, only nobody waits for it. A child that asks its own supervisor to stop it,
+    and waits for that, waits for itself until its shutdown time is over.
     """
 
     __slots__ = ("_task",)

@@ -16,7 +16,7 @@ from .._call import DEFAULT_TIMEOUT, Call
 from .._errors import FailedToStart, NotAlive
 from .._events import ChildExited
 from .._exit import Crashed, ExitReason, Ignore, Shutdown, Stop
-from .._protocol import ChildNotFound
+from .._refusals import ChildNotFound
 from .._root import open_supervisor
 from .._runtime import Runtime
 from .._spec import ChildSpec, Supervisor, child

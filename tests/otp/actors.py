@@ -5,7 +5,7 @@ from typing import Any
 
 import trio
 
-from otp import Actor, ExitReason
+from otp import Actor, ExitReason, Ref
 
 
 class Boom(Exception):
@@ -40,6 +40,12 @@ def sleeps(seconds: float) -> Callable[[Actor], Awaitable[None]]:
         await trio.sleep(seconds)
 
     return busy
+
+
+def up(ref: Ref | None) -> Ref:
+    """What was started on request, which did not ask to be left out."""
+    assert ref is not None
+    return ref
 
 
 class Journal:

@@ -10,22 +10,24 @@ from otp._errors import FailedToStart
 from otp._exit import ExitReason, is_normal_class
 from otp._protocol import (
     AddChild,
-    AlreadyPresent,
-    AlreadyStarted,
     Change,
-    ChildNotFound,
-    ChildRestarting,
-    ChildRunning,
     DeleteChild,
     GiveUp,
-    MaxChildren,
     Request,
     RestartChild,
     StartFailed,
     StartInstance,
     Stopped,
-    SupervisorStopped,
     TerminateChild,
+)
+from otp._refusals import (
+    AlreadyPresent,
+    AlreadyStarted,
+    ChildNotFound,
+    ChildRestarting,
+    ChildRunning,
+    MaxChildren,
+    SupervisorStopped,
     WrongStrategy,
 )
 from otp._spec import ChildSpec, Supervisor

@@ -18,17 +18,10 @@ from otp import (
     open_supervisor,
 )
 from otp._exit import Crashed, Shutdown
-from otp._protocol import (
-    AlreadyPresent,
-    DeleteChild,
-    GiveUp,
-    RestartChild,
-    Stopped,
-    TerminateChild,
-    WrongStrategy,
-)
+from otp._protocol import DeleteChild, GiveUp, RestartChild, Stopped, TerminateChild
+from otp._refusals import AlreadyPresent, WrongStrategy
 from otp._spec import Backoff, OnExceed, Strategy
-from tests.otp.actors import Boom, Echo, boom
+from tests.otp.actors import Boom, Echo, boom, up
 from tests.otp.simulator import CRASH, Simulation, a_child
 
 PARK = RestartBudget(intensity=1, period=5.0, on_exceed="park")
@@ -261,7 +254,7 @@ async def test_a_flapping_instance_is_parked_and_nobody_else_notices(caplog):
     budget = RestartBudget(intensity=2, period=60, on_exceed="park")
     app = Supervisor([child(Tenant, id="tenant", budget=budget)], strategy="simple_one_for_one", intensity=0)
     async with open_supervisor(app) as supervisor:
-        good = await supervisor.start_instance(True, key="good")
+        good = up(await supervisor.start_instance(True, key="good"))
         await supervisor.start_instance(False, key="bad")
         await trio.sleep(1)
         first, second = supervisor.which_children()

@@ -11,8 +11,10 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from otp import ChildExited, Killed, Runtime, Shutdown, Stop, Supervisor, SupervisorDecided, child, open_supervisor
+from otp._protocol import Stopped
 from otp.testing import capture_events, no_task_left
 from tests.otp.actors import Echo, boom
+from tests.otp.simulator import Simulation, a_child
 from tests.otp.virtual import virtual_time
 
 pytestmark = virtual_time
@@ -208,6 +210,21 @@ async def test_row_070_significant_upgrade_child(significant):
 
 
 # -- what OTP does not test
+
+
+async def test_a_temporary_child_that_goes_down_with_its_group_does_not_hold_up_the_last():
+    specs = [
+        a_child("first", "transient", significant=True),
+        a_child("b"),
+        a_child("t", "temporary", significant=True),
+        a_child("c"),
+    ]
+    sim = Simulation(specs, "rest_for_one", auto_shutdown="all_significant").boot()
+    sim.slow_stop = {"c"}
+    sim.end("b")  # so c is being stopped, and then it is t's turn
+    sim.end("first", Shutdown())
+    sim.finish("c")
+    assert sim.outcome == Stopped(Shutdown("auto shutdown"))
 
 
 async def test_a_child_that_ends_during_the_boot_counts_after_it():

@@ -9,12 +9,8 @@ from otp._errors import FailedToStart, GaveUp
 from otp._exit import Normal, Shutdown
 from otp._protocol import (
     AddChild,
-    AlreadyPresent,
-    AlreadyStarted,
     ChildDown,
     ChildIgnored,
-    ChildRestarting,
-    ChildRunning,
     ChildUp,
     DeleteChild,
     GiveUp,
@@ -24,9 +20,9 @@ from otp._protocol import (
     StartFailed,
     StartInstance,
     Stopped,
-    SupervisorStopped,
     TerminateChild,
 )
+from otp._refusals import AlreadyPresent, AlreadyStarted, ChildRestarting, ChildRunning, SupervisorStopped
 from otp._spec import Backoff
 from tests.otp.simulator import CRASH, Simulation, a_child
 

@@ -3,6 +3,7 @@
 from random import Random
 from typing import TYPE_CHECKING, get_args
 
+import attrs
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -53,19 +54,6 @@ BACKOFF = Backoff(initial=1.0, factor=3.0, cap=5.0, jitter=0.5, reset_after=4.0)
 def nothing(*_: object) -> None: ...
 
 
-@st.composite
-def specs(draw: st.DrawFn, id_: str, *, significant: bool = False) -> ChildSpec:
-    restart: Restart = draw(st.sampled_from(["permanent", "permanent", "transient", "temporary"]))
-    return child(
-        nothing,
-        id=id_,
-        restart=restart,
-        significant=significant and restart != "permanent" and draw(st.booleans()),
-        backoff=draw(st.sampled_from([None, None, BACKOFF])),
-        budget=draw(st.sampled_from([None, None, *BUDGETS])),
-    )
-
-
 BUDGETS = [
     RestartBudget(intensity=1, on_exceed="park"),
     RestartBudget(intensity=0, on_exceed="park"),
@@ -74,27 +62,109 @@ BUDGETS = [
 ]
 
 
+@attrs.frozen
+class Theme:
+    """What a run is mostly about: what is drawn from everything meets nothing often enough."""
+
+    restarts: tuple[Restart, ...] = ("permanent", "permanent", "transient", "temporary")
+    significant: tuple[bool, ...] = (False,)
+    auto_shutdown: tuple[AutoShutdown, ...] = ("never",)
+    budgets: tuple[RestartBudget | None, ...] = (None,)
+    backoffs: tuple[Backoff | None, ...] = (None, None, BACKOFF)
+    intensities: tuple[int, ...] = (0, 1, 3, 6, 1000, 1000)
+    limits: tuple[int | None, ...] = (None,)
+    changes: int = 0
+
+
+MODES: tuple[AutoShutdown, ...] = ("any_significant", "all_significant", "all_significant", "never")
+THEMES = [
+    Theme(limits=(None, 1, 3)),
+    Theme(
+        restarts=("transient", "transient", "temporary", "permanent"),
+        significant=(True, True, False),
+        auto_shutdown=MODES,
+        budgets=(None, None, None, *BUDGETS[1:3]),
+        backoffs=(None, None, None, BACKOFF),
+        intensities=(1000,),
+    ),
+    Theme(
+        restarts=("permanent", "transient"),
+        budgets=(None, *BUDGETS),
+        backoffs=(None, BACKOFF),
+        intensities=(3, 1000),
+        limits=(None, 1, 3),
+    ),
+    Theme(
+        restarts=("permanent", "permanent", "permanent", "temporary", "transient"),
+        budgets=(None, None, None, *BUDGETS),
+        backoffs=(None, BACKOFF),
+        significant=(False, False, True),
+        auto_shutdown=MODES,
+        limits=(None, 3),
+        intensities=(3, 1000, 1000, 1000),
+        changes=3,
+    ),
+]
+
+
 @st.composite
-def supervisors(draw: st.DrawFn, *, kinds: tuple[Strategy, ...] = get_args(Strategy), most: int = 4) -> Supervisor:
+def specs(draw: st.DrawFn, theme: Theme, id_: str, *, significant: bool = True) -> ChildSpec:
+    restart = draw(st.sampled_from(theme.restarts))
+    return child(
+        nothing,
+        id=id_,
+        restart=restart,
+        significant=significant and restart != "permanent" and draw(st.sampled_from(theme.significant)),
+        backoff=draw(st.sampled_from(theme.backoffs)),
+        budget=draw(st.sampled_from(theme.budgets)),
+    )
+
+
+@st.composite
+def supervisors(
+    draw: st.DrawFn, theme: Theme, *, kinds: tuple[Strategy, ...] = get_args(Strategy), most: int = 4
+) -> Supervisor:
     strategy: Strategy = draw(st.sampled_from(kinds))
     simple = strategy == "simple_one_for_one"
-    auto_shutdown: AutoShutdown = "never" if simple else draw(st.sampled_from(["never", *get_args(AutoShutdown)]))
+    auto_shutdown: AutoShutdown = "never" if simple else draw(st.sampled_from(theme.auto_shutdown))
     ids = IDS[:1] if simple else draw(st.permutations(IDS))[: draw(st.integers(0, most))]
     return Supervisor(
-        [draw(specs(id_, significant=auto_shutdown != "never")) for id_ in ids],
+        [draw(specs(theme, id_, significant=auto_shutdown != "never")) for id_ in ids],
         strategy=strategy,
-        intensity=draw(st.sampled_from([0, 1, 3, 6, 1000, 1000])),
-        period=draw(st.sampled_from([5.0, 5.0, 2.0])),
-        backoff=draw(st.sampled_from([None, None, None, BACKOFF])),
+        intensity=draw(st.sampled_from(theme.intensities)),
+        period=draw(st.sampled_from([5.0, 2.0])) if theme.changes else 5.0,
+        backoff=draw(st.sampled_from([None, None, *theme.backoffs])),
         auto_shutdown=auto_shutdown,
-        max_children=draw(st.sampled_from([None, 1, 3])) if simple else None,
+        max_children=draw(st.sampled_from(theme.limits)) if simple else None,
+    )
+
+
+@st.composite
+def revisions(draw: st.DrawFn, theme: Theme, model: Rules, kinds: tuple[Strategy, ...]) -> Supervisor:
+    """Another spec for a supervisor that runs: mostly what it has, in another order and with another strategy."""
+    children = list(model.children.values())
+    if model.simple or not children:
+        return draw(supervisors(theme, kinds=kinds, most=5))
+    children = [
+        each if draw(st.integers(0, 3)) else draw(specs(theme, each.id)) for each in draw(st.permutations(children))
+    ]
+    children = children[draw(st.integers(0, 1)) :]
+    modes = [mode for mode in MODES if mode != "never" or not any(each.significant for each in children)]
+    return Supervisor(
+        children,
+        strategy=draw(st.sampled_from(kinds)),
+        intensity=draw(st.sampled_from(theme.intensities)),
+        period=draw(st.sampled_from([5.0, 2.0])),
+        auto_shutdown=draw(st.sampled_from(modes)),
     )
 
 
 class CoreMachine(RuleBasedStateMachine):
-    @initialize(spec=supervisors(), seed=st.integers(0, 9), boot=st.sampled_from(["easy", "any"]))
-    def begin(self, spec: Supervisor, seed: int, boot: str) -> None:
-        self.core = SupervisorCore(spec, path="app", rng=Random(seed))
+    @initialize(data=st.data(), theme=st.sampled_from(THEMES), boot=st.sampled_from(["easy", "any"]))
+    def begin(self, data: st.DataObject, theme: Theme, boot: str) -> None:
+        self.theme = theme
+        spec = data.draw(supervisors(theme))
+        self.core = SupervisorCore(spec, path="app", rng=Random(data.draw(st.integers(0, 9))))
         self.model = Rules(spec)
         self.now = 0.0
         # What the shell knows.
@@ -314,19 +384,22 @@ class CoreMachine(RuleBasedStateMachine):
         assert (self.core.which(), self.core.history) == before
 
     def somebody_asks(self, data: st.DataObject) -> None:
-        kinds = [AddChild, StartInstance, TerminateChild, RestartChild, DeleteChild, Change]
+        kinds = [AddChild, StartInstance, TerminateChild, RestartChild, DeleteChild]
+        kinds += [Change] * self.theme.changes
         if self.core.spec.strategy == "simple_one_for_one":
             kinds += [StartInstance] * 4
         kind = data.draw(st.sampled_from(kinds))
         if kind is AddChild:
-            request: Request = AddChild(data.draw(specs(data.draw(st.sampled_from(IDS)), significant=True)))
+            request: Request = AddChild(data.draw(specs(self.theme, data.draw(st.sampled_from(IDS)))))
         elif kind is StartInstance:
             request = StartInstance((), data.draw(st.sampled_from([None, None, "x", "y"])))
         elif kind is Change:
             request = Change(data.draw(self.changes()))
             self.note_change(request.spec)
         else:
-            request = kind(data.draw(st.sampled_from([*self.model.children, *IDS, "a:1", "a:2", "a:x"])))
+            ids = [*self.model.children, *IDS, "a:1", "a:2", "a:x"]
+            ids += 4 * [*self.model.parked, *self.model.failed, *self.model.waiting]  # where it matters most
+            request = kind(data.draw(st.sampled_from(sorted(ids))))
         self.model.request(request)
         self.hand_over(request)
 
@@ -361,7 +434,8 @@ class CoreMachine(RuleBasedStateMachine):
     def changes(self) -> st.SearchStrategy[Supervisor]:
         kinds: tuple[Strategy, ...] = get_args(Strategy)
         same = tuple(kind for kind in kinds if (kind == "simple_one_for_one") == self.model.simple)
-        return st.one_of(supervisors(kinds=same, most=5), supervisors(kinds=same, most=5), supervisors(kinds=kinds))
+        fitting = revisions(self.theme, self.model, same)
+        return st.one_of(fitting, fitting, fitting, fitting, supervisors(self.theme))
 
     def note_change(self, spec: Supervisor) -> None:
         """What is added is not started; and who turned from temporary to another kind may have two lives, or none."""

@@ -4,18 +4,14 @@ The number in a name is the row of OTP's supervisor_SUITE in the project's inven
 """
 
 import sys
+from collections.abc import Callable
 
 import pytest
 
 from otp._errors import FailedToStart, GaveUp
 from otp._exit import Crashed, ExitReason, Killed, Normal, Shutdown
 from otp._protocol import (
-    AlreadyPresent,
-    AlreadyStarted,
     ChildCount,
-    ChildNotFound,
-    ChildRestarting,
-    ChildRunning,
     DeleteChild,
     GiveUp,
     Reply,
@@ -23,8 +19,15 @@ from otp._protocol import (
     StartFailed,
     StartInstance,
     Stopped,
-    SupervisorStopped,
     TerminateChild,
+)
+from otp._refusals import (
+    AlreadyPresent,
+    AlreadyStarted,
+    ChildNotFound,
+    ChildRestarting,
+    ChildRunning,
+    SupervisorStopped,
     WrongStrategy,
 )
 from otp._spec import Restart, Strategy, Supervisor, child
@@ -586,22 +589,51 @@ def test_row_087_order_of_children():
     assert sim.took() == [f"stop {id_}" for id_ in "0edcba"]
 
 
+def calls_of(work: Callable[[], object]) -> int:
+    """How many Python calls it takes: what an event costs must not grow with the number of children."""
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize("how", ["terminate", "end"])
+def test_row_077_simple_one_for_one_scale_many_temporary_children(how: str):
+    def work(instances: int) -> int:
+        sim = Simulation([a_child("w", "temporary")], "simple_one_for_one").boot()
+        ids = [sim.spawn().id for _ in range(instances)]
+
+        def all_go() -> None:
+            for id_ in ids:
+                if how == "terminate":
+                    sim.send(TerminateChild(id_))
+                else:
+                    sim.end(id_)
+
+        calls = calls_of(all_go)
+        assert sim.core.which() == []
+        return calls
+
+    assert work(2000) < 10.5 * work(200)
+
+
 def test_row_088_scale_start_stop_many_children():
     def work(children: int) -> int:
-        """How many Python calls a life takes: what an event costs must not grow with the number of children."""
-        calls = 0
-
-        def count(*_: object) -> None:
-            nonlocal calls
-            calls += 1
-
         sim = Simulation([a_child(f"c{n}") for n in range(children)])
-        sys.setprofile(count)
-        try:
+
+        def live() -> None:
             sim.boot()
             sim.stop()
-        finally:
-            sys.setprofile(None)
+
+        calls = calls_of(live)
         assert sim.outcome == Stopped(Shutdown())
         return calls
 

@@ -16,6 +16,7 @@ from otp import (
     Backoff,
     ChildCount,
     ChildExited,
+    ChildIgnored,
     ChildNotFound,
     ChildRestarting,
     ChildRunning,
@@ -82,6 +83,25 @@ async def test_row_001_sup_start_normal():
     assert not supervisor.alive
 
 
+async def test_row_002_sup_start_ignore_init():
+    # A supervisor as a value has no init; one that is made by a function may say there that it is not needed.
+    def needed_not():
+        raise Ignore
+
+    runtime = Runtime()
+    with capture_events(runtime) as events:
+        async with (
+            no_task_left(),
+            open_supervisor(Supervisor([child(needed_not, id="sub"), child(Echo)]), runtime=runtime) as supervisor,
+        ):
+            assert statuses(supervisor) == {"sub": "stopped", "Echo": "running"}
+            assert await supervisor.restart_child("sub") is None
+            with pytest.raises(NotAlive):
+                supervisor.supervisor("sub")
+    assert {e.path for e in events.of(ChildExited)} == {"app/Echo"}
+    assert [e.path for e in events.of(ChildIgnored)] == ["app/sub"] * 2
+
+
 async def test_row_003_sup_start_ignore_child():
     async with open_supervisor(Supervisor([child(ignores), child(Echo)])) as supervisor:
         assert statuses(supervisor) == {"ignores": "stopped", "Echo": "running"}
@@ -106,6 +126,18 @@ async def test_rows_006_007_sup_start_ignore_child_start_child_simple(restart):
         started = await supervisor.start_instance()
         assert await supervisor.start_instance() is None
         assert [info.ref for info in supervisor.which_children()] == [started]
+
+
+@pytest.mark.parametrize("garbage", [42, None, [1], Supervisor])
+async def test_row_008_sup_start_error_return(garbage):
+    """Adapted: what a function returns that is to make a supervisor, or what is given for one, is none."""
+    async with no_task_left():
+        with pytest.raises(FailedToStart, match=r"the start of child 'app/sub' returned .*; allowed are a cor"):
+            async with open_supervisor(Supervisor([child(Echo), child(lambda: garbage, id="sub")])):
+                raise AssertionError("not reached")
+        with pytest.raises(TypeError, match="supervisor must be a Supervisor, not"):
+            async with open_supervisor(garbage):
+                raise AssertionError("not reached")
 
 
 async def test_row_009_sup_start_fail():

@@ -223,7 +223,7 @@ def check_rest(world: World, root: SupervisorRef) -> None:
     world.claim({name: ref.path for name, ref in runtime.registry.names().items()} == names, "names are left over")
     for each in trees:
         task = each._task
-        world.claim(not (task._inbox or task._waiting or task._stops or task._stuck), f"{each} has something left")
+        world.claim(not (task._inbox or task._waiting or task._overdue.stuck), f"{each} has something left")
     world.claim(not runtime.calls.waiting and not world.asked, "calls are left over")
     world.claim(not runtime.stopping, "children that were asked to stop are left over")
     helpers = sum(life.helpers is not None for life in lives)
