@@ -125,6 +125,7 @@ class Worker(Actor):
         in_time = cleanup is not None and trio.current_time() < cleanup.deadline
         self.world.claim(not (in_time and self.record.helpers), f"{self.record.path} is terminated beside its helpers")
         self.record.terminated = True
+        self.record.closed = trio.current_time()
         await get_into_trouble_at_the_end(self.world, self.record)
 
     # -- what they do
@@ -219,6 +220,9 @@ async def ask(world: World, ref: Ref, action: str, *, timeout: float, deadline: 
         world.claim(asked.returned is None or late, f"the answer to {asked} was lost: {error}")
         if isinstance(error, TimeoutError):
             world.claim(trio.current_time() >= asked.until - 1e-9, f"{asked} timed out too early")
+            record = world.by_ref[ref]
+            told = record.closed is None or record.closed == trio.current_time()
+            world.claim(told, f"{asked} timed out, but {record.path} had ended before")
         raise
     finally:
         world.claim(trio.current_time() <= now + timeout + 1e-9, f"{asked} ended too late, {what}")

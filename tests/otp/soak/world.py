@@ -36,6 +36,7 @@ class Record:
     up: bool = False
     ending: bool = False
     terminated: bool = False
+    closed: float | None = None  # since when its mailbox takes nothing, and nobody waits for its answer
     busy: bool = False
     helpers: int = 0
     sent: int = 0  # messages that got into its mailbox
