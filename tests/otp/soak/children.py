@@ -65,7 +65,7 @@ class Tick:
 ACTIONS = (
     *("nothing",) * 8,
     *("sleep", "sleep", "crash", "stop", "raise", "hang", "again", "helper", "in turn"),
-    *("timer", "timer", "beat", "continue", "idle", "monitor", "monitor", "link", "trap"),
+    *("timer", "timer", "beat", "continue", "idle", "monitor", "monitor", "link", "link"),
 )
 ANSWERS = (
     *("nothing",) * 6,
@@ -278,13 +278,12 @@ class Worker(Actor):
                 else:
                     self.monitors.add(monitor)
             case "link" if what.other is not None and world.storm:
+                self.trap_exits(on=world.random.random() < 0.5)
                 try:
                     self.link(what.other, one_way=world.random.random() < 0.5)
                     world.count("linked")
                 except OtpError:
                     pass
-            case "trap":
-                self.trap_exits(on=world.random.random() < 0.5)
             case "helper":
                 self.begin_helper()
             case "in turn":
