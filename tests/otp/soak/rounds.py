@@ -228,7 +228,7 @@ def check_rest(world: World, root: SupervisorRef) -> None:
     world.claim(not runtime.stopping, "children that were asked to stop are left over")
     helpers = sum(life.helpers is not None for life in lives)
     own = sum(record.kind == "task" for record in world.alive.values())  # each has one
-    expected = 3 + len(lives) + helpers + own
+    expected = 3 + len(lives) + helpers + own  # the root, and who watches calls and timers
     ours = [task for task in living_tasks() if belongs_to(task, root._task._life.parent.nursery.parent_task)]
     if len(ours) != expected:
         world.claim(False, f"{expected} tasks there should be, but there are {sorted(t.name for t in ours)}")
