@@ -167,6 +167,8 @@ class SupervisorCore:
             state.end(p.StartFailed(Crashed(FailedToStart(state.path, slot.id, reason))))
         elif not taken_down:  # otherwise its group restarts it
             self._restarts.fail(slot, now, retry=True)
+        elif not slot.due and slot.generation is None:  # but not one that a change has made temporary meanwhile
+            self._roster.drop(slot)
 
     def _ended_as_told(self, slot: Slot, reason: ExitReason) -> None:
         self._roster.ended(slot, reason)

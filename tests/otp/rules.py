@@ -128,6 +128,8 @@ class Rules:
                 self.stop(StartFailed)
             elif not condemned:
                 self._fail(id_, now, retry=True)
+            elif id_ not in self.missing and id_ not in self.waiting:
+                self._forget(id_)
         elif not starting:
             assert reason is not None
             self._ended_by_itself(id_, reason, now)

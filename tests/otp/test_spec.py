@@ -1,6 +1,8 @@
 """Specs and exit reasons: values that are checked when they are made."""
 
+import gc
 import math
+import weakref
 from functools import partial
 
 import pytest
@@ -153,3 +155,16 @@ def test_a_child_ends_itself():
     assert Stop("enough").exit_reason() == Shutdown("enough")
     assert str(Stop("enough")) == "enough"
     assert issubclass(Ignore, Exception)
+
+
+def test_a_start_is_not_kept_by_having_been_looked_at():
+    class Big:
+        def make(self):
+            return self
+
+    big = Big()
+    Supervisor([child(lambda big=big: big.make(), id="closure"), child(partial(Big.make, big), id="partial")])
+    gone = weakref.ref(big)
+    del big
+    gc.collect()
+    assert gone() is None

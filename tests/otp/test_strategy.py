@@ -9,6 +9,7 @@ from otp._errors import FailedToStart, GaveUp
 from otp._exit import Normal, Shutdown
 from otp._protocol import (
     AddChild,
+    Change,
     ChildDown,
     ChildIgnored,
     ChildUp,
@@ -23,7 +24,7 @@ from otp._protocol import (
     TerminateChild,
 )
 from otp._refusals import AlreadyPresent, AlreadyStarted, ChildRestarting, ChildRunning, SupervisorStopped
-from otp._spec import Backoff
+from otp._spec import Backoff, Supervisor
 from tests.otp.simulator import CRASH, Simulation, a_child
 
 STEADY = Backoff(initial=1.0, factor=2.0, cap=8.0, jitter=0.0, reset_after=60.0)
@@ -307,6 +308,19 @@ def test_stale_events_change_nothing():
         assert sim.core.handle(event) == []
     assert sim.core.handle(RetryDue(7, 0.0)) == []
     assert (sim.core.which(), sim.core.history) == before
+
+
+def test_who_becomes_temporary_while_it_starts_and_fails_within_the_restart_of_its_group_is_forgotten():
+    """Found by the soak: its group does not restart it, so it stayed "restarting" for ever."""
+    sim = Simulation("a b", "one_for_all")
+    sim.boot()
+    sim.slow_start = {"b"}
+    sim.end("a")
+    assert sim.statuses() == {"a": "running", "b": "starting"}
+    sim.ask(Change(Supervisor([a_child("a"), a_child("b", "temporary")], strategy="one_for_all")))
+    sim.end("a")
+    sim.fail_to_start("b")
+    assert sim.statuses() == {"a": "running"}
 
 
 def test_a_start_by_request_that_fails_within_the_restart_of_its_group_leaves_the_child_stopped():

@@ -9,7 +9,23 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from otp import Actor, Behaviour, ChildContext, ExitReason, Ignore, OtpError, Ref, Stop
+from otp import (
+    DEFERRED,
+    Actor,
+    Behaviour,
+    ChildContext,
+    Down,
+    Exited,
+    ExitReason,
+    Ignore,
+    Monitor,
+    NotAlive,
+    OtpError,
+    Ref,
+    ReplyTo,
+    Stop,
+    Timer,
+)
 from tests.otp.soak.world import Asked, Boom, Record, World
 
 if TYPE_CHECKING:
@@ -23,6 +39,7 @@ class Note:
     sender: object
     number: int
     action: str
+    other: Ref | None = None
 
 
 @attrs.frozen
@@ -34,19 +51,26 @@ class Ask:
     other: Ref | None = None
 
 
-ACTIONS = ("nothing",) * 6 + (
-    "sleep",
-    "sleep",
-    "crash",
-    "stop",
-    "raise",
-    "hang",
-    "again",
-    "helper",
-    "helper",
-    "in turn",
+@attrs.define(eq=False)
+class Tick:
+    """What a timer brings."""
+
+    due: float
+    owner: object
+    timer: Timer | None = None
+    cancelled: bool = False
+    came: int = 0
+
+
+ACTIONS = (
+    *("nothing",) * 8,
+    *("sleep", "sleep", "crash", "stop", "raise", "hang", "again", "helper", "in turn"),
+    *("timer", "timer", "beat", "continue", "idle", "monitor", "monitor", "link", "link"),
 )
-ANSWERS = ("nothing",) * 6 + ("sleep", "sleep", "crash", "stop", "hang", "relay", "relay")
+ANSWERS = (
+    *("nothing",) * 6,
+    *("sleep", "sleep", "crash", "stop", "hang", "relay", "relay", "defer", "defer", "forget", "forward"),
+)
 
 
 async def get_into_trouble_at_start(world: World) -> None:
@@ -77,6 +101,9 @@ class Worker(Actor):
             raise Boom("factory")
         self.world = world
         self.record = world.enter("actor")
+        self.monitors: set[Monitor] = set()
+        self.forgotten: list[ReplyTo] = []
+        self.idle_since: float | None = None
 
     async def serve(self, context: ChildContext) -> None:
         try:
@@ -97,14 +124,53 @@ class Worker(Actor):
         self.record.sent += early
         self.record.up = True
 
-    async def handle_message(self, message: Note) -> None:
+    async def handle_message(self, message: Note | Tick | Down | Exited) -> None:
+        record = self.record
+        self.world.claim(not record.continues, f"{record.path} got {message} before it had gone on")
+        match message:
+            case Note():
+                await self.take_note(message)
+            case Tick():
+                self.take_tick(message)
+            case Down():
+                self.world.claim(message.monitor in self.monitors, f"{record.path} got {message}, but watches it not")
+                self.monitors.discard(message.monitor)
+                self.world.claim(
+                    message.ref is None or not message.ref.alive, f"{record.path} got {message} of a living"
+                )
+                self.world.count("down")
+            case Exited():
+                self.world.claim(not message.ref.alive, f"{record.path} got {message} of a living")
+                self.world.count("exited")
+
+    async def take_note(self, message: Note) -> None:
         record = self.record
         record.begun += 1
         if message.sender is not self:
             before = record.last.get(message.sender, 0)
             self.world.claim(before < message.number, f"{record.path} got {message} after number {before}")
             record.last[message.sender] = message.number
-        await self.alone(self.act, message.action)
+        await self.alone(self.act, message)
+
+    def take_tick(self, tick: Tick) -> None:
+        record = self.record
+        tick.came += 1
+        self.world.count("tick")
+        self.world.claim(tick.owner is record, f"{record.path} got a timer of an earlier incarnation")
+        self.world.claim(not tick.cancelled, f"{record.path} got {tick}, which was cancelled")
+        self.world.claim(trio.current_time() >= tick.due, f"{record.path} got {tick} too early")
+        if tick.came == 3 and tick.timer is not None:
+            tick.cancelled = True
+            tick.timer.cancel()
+
+    async def handle_continue(self, what: object) -> None:
+        self.record.continues -= 1
+        self.world.count("continued")
+        self.world.claim(what is self.record, f"{self.record.path} goes on with {what}")
+
+    async def handle_idle(self) -> None:
+        self.world.count("idle")
+        self.world.claim(self.idle_since is not None, f"{self.record.path} is idle, and had not asked for it")
 
     async def handle_call(self, request: Ask) -> object:
         asked = self.world.asked.get(request.token)
@@ -114,9 +180,40 @@ class Worker(Actor):
         self.world.claim(not asked.begun, f"{self.record.path} began {request} twice")
         self.world.claim(self.context.call_deadline <= asked.until, f"{request} may take longer than its caller waits")
         asked.begun = True
-        await self.alone(self.relay if request.action == "relay" else self.act, request)
+        self.world.claim(not self.record.continues, f"{self.record.path} got {request} before it had gone on")
+        match request.action:
+            case "defer":
+                self.nursery.start_soon(self.reply_later, asked, self.reply_to())
+                return DEFERRED
+            case "forget" if self.world.storm:
+                self.forgotten.append(self.reply_to())  # kept, and never used
+                return DEFERRED
+            case "forward" if request.other is not None and request.other is not self.me:
+                asked.begun, asked.forwarded = False, True
+                try:
+                    self.reply_to().forward(request.other, attrs.evolve(request, action="nothing"))
+                except OtpError:
+                    asked.begun, asked.forwarded = True, False
+                else:
+                    self.world.count("forwarded")
+                    return DEFERRED
+            case "relay":
+                await self.alone(self.relay, request)
+            case _:
+                await self.alone(self.act, request)
         asked.returned = trio.current_time()
         return ("answer", request.token)
+
+    async def reply_later(self, asked: Asked, reply_to: ReplyTo) -> None:
+        self.record.helpers += 1
+        try:
+            await trio.sleep(self.world.random.random() * 3)
+            if reply_to.reply(("answer", asked.token)):
+                self.world.claim(not asked.over, f"{asked} was over, and got an answer")
+                asked.returned = trio.current_time()
+                self.world.count("deferred")
+        finally:
+            self.record.helpers -= 1
 
     async def terminate(self, reason: ExitReason) -> None:
         self.world.claim(self.record.up, f"{self.record.path} is terminated, but was never up")
@@ -125,6 +222,7 @@ class Worker(Actor):
         in_time = cleanup is not None and trio.current_time() < cleanup.deadline
         self.world.claim(not (in_time and self.record.helpers), f"{self.record.path} is terminated beside its helpers")
         self.record.terminated = True
+        self.record.closed = trio.current_time()
         await get_into_trouble_at_the_end(self.world, self.record)
 
     # -- what they do
@@ -139,9 +237,9 @@ class Worker(Actor):
         finally:
             self.record.busy = False
 
-    async def act(self, what: str | Ask) -> None:
+    async def act(self, what: Note | Ask) -> None:
         world = self.world
-        match what if isinstance(what, str) else what.action:
+        match what.action:
             case "sleep":
                 await trio.sleep(world.random.random() * 2)
             case "hang" if world.storm:
@@ -159,6 +257,33 @@ class Worker(Actor):
                 except OtpError:
                     return
                 self.record.sent += 1
+            case "timer":
+                tick = Tick(trio.current_time() + world.random.random() * 5, self.record)
+                timer = self.at(tick.due, tick)
+                if world.random.random() < 0.3:
+                    tick.cancelled = timer.cancel()
+            case "beat":
+                tick = Tick(trio.current_time(), self.record)
+                tick.timer = self.every(0.1 + world.random.random(), tick)
+            case "continue":
+                self.record.continues += 1
+                self.continue_with(self.record)
+            case "idle":
+                self.idle_since = trio.current_time()
+                self.idle_after(world.random.random() * 3)
+            case "monitor" if what.other is not None:
+                monitor = self.monitor(what.other)
+                if world.random.random() < 0.2:
+                    self.demonitor(monitor)
+                else:
+                    self.monitors.add(monitor)
+            case "link" if what.other is not None and world.storm:
+                self.trap_exits(on=world.random.random() < 0.5)
+                try:
+                    self.link(what.other, one_way=world.random.random() < 0.5)
+                    world.count("linked")
+                except OtpError:
+                    pass
             case "helper":
                 self.begin_helper()
             case "in turn":
@@ -195,7 +320,7 @@ class Worker(Actor):
         self.record.helpers += 1
         try:
             await trio.sleep(self.world.random.random())
-            await self.in_turn(lambda: self.alone(self.act, "sleep"))
+            await self.in_turn(lambda: self.alone(self.act, Note(self, 0, "sleep")))
         except OtpError:  # there was no room
             pass
         finally:
@@ -215,10 +340,16 @@ async def ask(world: World, ref: Ref, action: str, *, timeout: float, deadline: 
         world.claim(asked.returned is not None, f"{asked} was answered by nobody")
     except OtpError as error:
         what = type(error).__name__
+        if isinstance(error, NotAlive) and not asked.forwarded:
+            closed = ref._life.stop_asked or ref._life.box.reason is not None
+            world.claim(closed, f"{ref} was called in vain, but is not stopping")
         late = isinstance(error, TimeoutError) and asked.returned == trio.current_time()
         world.claim(asked.returned is None or late, f"the answer to {asked} was lost: {error}")
         if isinstance(error, TimeoutError):
             world.claim(trio.current_time() >= asked.until - 1e-9, f"{asked} timed out too early")
+            record = world.by_ref[ref]
+            told = asked.forwarded or record.closed in (None, trio.current_time())
+            world.claim(told, f"{asked} timed out, but {record.path} had ended before")
         raise
     finally:
         world.claim(trio.current_time() <= now + timeout + 1e-9, f"{asked} ended too late, {what}")

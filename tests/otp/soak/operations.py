@@ -5,8 +5,9 @@ An operation is a function with the decorator; a new feature of the runtime gets
 
 from __future__ import annotations
 
+import math
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 import trio
@@ -24,6 +25,8 @@ from otp import (
     NoMailbox,
     NotAlive,
     OtpError,
+    PendingCall,
+    PendingCalls,
     Ref,
     SupervisorRef,
     SupervisorStopped,
@@ -34,9 +37,9 @@ from otp import (
     whereis,
 )
 from otp.testing import crash
-from tests.otp.soak.children import ACTIONS, ANSWERS, Note, ask, brief
+from tests.otp.soak.children import ACTIONS, ANSWERS, Ask, Note, ask, brief
 from tests.otp.soak.trees import STRATEGIES, a_child, a_tree, is_tree
-from tests.otp.soak.world import Boom, World
+from tests.otp.soak.world import Asked, Boom, World
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -88,7 +91,7 @@ class Client:
 
     def note(self) -> Note:
         self.number += 1
-        return Note(self.me, self.number, self.random.choice(ACTIONS))
+        return Note(self.me, self.number, self.random.choice(ACTIONS), self.ref())
 
     # -- what comes of it
 
@@ -122,6 +125,11 @@ def operation(weight: int) -> Callable[[Operation], Operation]:
     return add
 
 
+def refuses(ref: Ref) -> bool:
+    """Whether its mailbox is closed, or about to be."""
+    return ref._life.stop_asked or ref._life.box.reason is not None
+
+
 def supervisors(root: SupervisorRef) -> Iterator[SupervisorRef]:
     yield root
     for info in root.which_children():
@@ -150,11 +158,6 @@ async def send_and_wait_for_room(client: Client) -> None:
             await _deliver(client, ref, wait=True)
 
 
-def _stops(ref: Ref) -> bool:
-    """Its mailbox is closed before `terminate`, and it is alive until that is done."""
-    return ref._life.box.reason is not None or ref._life.stop_asked
-
-
 async def _deliver(client: Client, ref: Ref, *, wait: bool) -> None:
     world, note = client.world, client.note()
     ended = not ref.alive
@@ -164,7 +167,7 @@ async def _deliver(client: Client, ref: Ref, *, wait: bool) -> None:
         else:
             ref.send(note)
     except NotAlive:
-        world.claim(_stops(ref), f"{ref} refuses {note}, but is not stopping")
+        world.claim(refuses(ref), f"{ref} refuses {note}, but is not stopping")
         world.count("send NotAlive")
     except MailboxFull:
         world.claim(ref.mailbox().unread >= ref.mailbox().limit, f"{ref} refuses {note}, but has room")
@@ -189,10 +192,55 @@ async def call_somebody(client: Client) -> None:
         try:
             timeout = random.choice([5.0, 5.0, 5.0, 0.0, 0.5, 60.0])
             await ask(client.world, ref, action if other is not None else "sleep", timeout=timeout, other=other)
-        except NotAlive:
-            client.world.claim(_stops(ref), f"{ref} was called in vain, but is not stopping")
         except OtpError:
             pass
+
+
+@operation(5)
+async def ask_several(client: Client) -> None:
+    """Calls that are not waited for at once: each ends once, in one of the ways that it may."""
+    world, random = client.world, client.random
+    refs = [ref for _ in range(random.randint(1, 4)) if (ref := client.ref()) is not None]
+    # They have no deadline of their own, so they are waited for until the callee has answered or ended.
+    everyone = [asked_for(world, ref, random.choice(["nothing", "sleep", "crash", "defer"])) for ref in refs]
+    try:
+        with PendingCalls() as calls:
+            for asked, call_ in everyone:
+                calls.add(call_, label=asked)
+            if random.random() < 0.5:
+                with trio.move_on_after(random.random() * 3):
+                    async for asked, call_ in calls:
+                        look_at(world, asked, call_)
+            for _, call_ in everyone[: random.randint(0, 1)]:
+                try:
+                    await call_.wait(timeout=random.choice([0.0, 1.0, 20.0]))
+                except OtpError:
+                    pass
+            left = sum(not asked.over for asked, _ in everyone)
+            world.claim(len(calls) == left, f"{len(calls)} of {left} calls are left")
+    finally:  # those that were not done are abandoned
+        for asked, call_ in everyone:
+            if not asked.over:
+                asked.over = True
+                world.count("request abandoned" if not call_.done else "request done unseen")
+            del world.asked[asked.token]
+
+
+def asked_for(world: World, ref: Ref, action: str) -> tuple[Asked, PendingCall[Any]]:
+    asked = Asked(world.number(), math.inf)
+    world.asked[asked.token] = asked
+    return asked, ref.request(Ask(asked.token, action))
+
+
+def look_at(world: World, asked: Asked, call_: PendingCall[Any]) -> None:
+    world.claim(not asked.over, f"{asked} has ended twice")
+    asked.over = True
+    try:
+        world.claim(call_.result() == ("answer", asked.token), f"{call_} is no answer to {asked}")
+        world.count("request answered")
+    except OtpError as error:
+        world.claim(asked.returned is None, f"the answer to {asked} was lost: {error}")
+        world.count(f"request {type(error).__name__}")
 
 
 @operation(5)

@@ -36,11 +36,13 @@ class Record:
     up: bool = False
     ending: bool = False
     terminated: bool = False
+    closed: float | None = None  # since when its mailbox takes nothing, and nobody waits for its answer
     busy: bool = False
     helpers: int = 0
     sent: int = 0  # messages that got into its mailbox
     begun: int = 0
     dropped: int = 0
+    continues: int = 0  # what it is to go on with before the next message
     last: dict[object, int] = attrs.field(factory=dict[object, int])  # by sender: the number of the last message
 
 
@@ -51,6 +53,7 @@ class Asked:
     token: int
     until: float
     begun: bool = False
+    forwarded: bool = False
     returned: float | None = None
     over: bool = False
 
