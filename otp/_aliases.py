@@ -85,6 +85,7 @@ class Replied(Notice):
     alias: ReplyAlias = attrs.field(eq=id)
     """Through which."""
     message: object
+    """What was sent to it."""
 
 
 def _closed(life: Life) -> Box:

@@ -109,6 +109,7 @@ class Joined(MonitorNotice):
 
     group: Group
     ref: Ref = attrs.field(eq=id)
+    """Who has joined."""
 
 
 @attrs.frozen(kw_only=True)
@@ -117,6 +118,7 @@ class Left(MonitorNotice):
 
     group: Group
     ref: Ref = attrs.field(eq=id)
+    """Who has left."""
     reason: ExitReason | None
     """What it ended with; None if it left."""
 

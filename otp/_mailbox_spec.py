@@ -20,6 +20,7 @@ class Divert:
 
 
 WhenFull: TypeAlias = Literal["refuse", "drop_oldest", "drop_newest"] | Divert
+"""What becomes of one message more than fits; see ``Mailbox``."""
 
 
 @frozen

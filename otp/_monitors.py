@@ -78,6 +78,7 @@ class Down(MonitorNotice):
     name: str | None
     """The name that the monitor was on; None if it was on a ref."""
     reason: ExitReason | NoProcess
+    """What it ended with; :class:`NoProcess` if nobody was there when the monitor was placed."""
 
 
 @final

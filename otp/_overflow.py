@@ -13,6 +13,7 @@ from ._errors import MailboxFull, OtpError
 from ._events import MailboxOverflowed, OverflowedWhere
 from ._mailbox_spec import Divert
 from ._part import Part
+from ._ref import box_of
 
 if TYPE_CHECKING:
     from ._life import Life
@@ -69,7 +70,7 @@ class Overflowing(Part):
         # One step only: two that divert to each other would go on for ever.
         if ref is None or ref is self.life.ref or isinstance(content, Overflow):
             raise self._full()
-        other = ref.box
+        other = box_of(ref)
         overflow = Overflow(self.life.path, content)
         try:
             if isinstance(message, Request):

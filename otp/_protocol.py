@@ -199,15 +199,16 @@ class ChildState:
 
 @frozen
 class ChildCount:
-    """How many there are (OTP's ``count_children``). Of instances the template counts as one spec.
-
-    ``active`` is how many are alive; ``supervisors`` and ``workers`` count the others, too.
-    """
+    """How many there are (OTP's ``count_children``)."""
 
     specs: int
+    """Child specs; of all instances of a ``simple_one_for_one`` that is one, the template."""
     active: int
+    """Children that are alive."""
     supervisors: int
+    """Children that are supervisors, alive or not."""
     workers: int
+    """All the others, alive or not."""
 
 
 Verdict: TypeAlias = Literal[
@@ -239,11 +240,17 @@ class Decision:
     """
 
     time: float
+    """When, on trio's clock."""
     child: str
+    """The id of the child that it is about."""
     incarnation: int | None
+    """Which life of it has ended."""
     reason: ExitReason
+    """What that ended with."""
     verdict: Verdict
+    """What was decided."""
     delay: float = 0.0
+    """For how many seconds the restart waits, if it does."""
     used: int
     limit: int
     period: float

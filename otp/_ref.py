@@ -59,11 +59,6 @@ class Ref:
         return self._life.incarnation
 
     @property
-    def box(self) -> Box:
-        """Where what is sent here goes; for the modules of this package."""
-        return self._box
-
-    @property
     def alive(self) -> bool:
         """Whether this incarnation has not ended yet. It may be starting, or stopping and take no more messages."""
         return not self._life.box.ended

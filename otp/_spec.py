@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from random import Random
 
 Restart: TypeAlias = Literal["permanent", "transient", "temporary"]
+"""After which ends a child is started again; see ``child()``."""
 Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one", "simple_one_for_one"]
+"""Who is started again with it; see ``Supervisor``."""
 AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant"]
+"""Whether the end of children is the end of their supervisor; see ``Supervisor``."""
 OnExceed: TypeAlias = Literal["escalate", "park", "drop"]
+"""What becomes of a child that needs more restarts than its budget allows; see ``RestartBudget``."""
 ShutdownTime: TypeAlias = float | Literal["brutal", "infinity"]
+"""How many seconds a child gets to end when it is stopped; see ``child()``."""
 
 
 @frozen(kw_only=True)
@@ -87,7 +92,7 @@ class RestartBudget:
 
 @frozen(kw_only=True)
 class ChildSpec:
-    """One child of a supervisor. Made by ``child()``, which fills in the defaults."""
+    """One child of a supervisor. Made by ``child()``, which says what the fields mean and fills in the defaults."""
 
     id: str
     start: Start
@@ -289,7 +294,8 @@ class Supervisor:
         check_significant(template, "never")
 
 
-Start: TypeAlias = Supervisor | Callable[..., object]  # what `child()` takes
+Start: TypeAlias = Supervisor | Callable[..., object]
+"""How a child is made, for each incarnation anew; see ``child()``."""
 
 
 def check_startable(spec: ChildSpec, args: tuple[object, ...] = ()) -> None:

@@ -35,10 +35,13 @@ class SupervisorStatistics:
     """One supervisor at one moment, with everything below it."""
 
     path: str
+    """Where it is in the tree."""
     strategy: Strategy
+    """Whom it restarts when a child needs it."""
     restarts: int
     """Restarts within the window now; one more than `intensity` makes it give up."""
     intensity: int
+    """How many restarts it allows within the window."""
     period: float
     """How long the window is, in seconds."""
     decisions: tuple[Decision, ...]

@@ -24,6 +24,7 @@ class ChildInfo:
     """A child as its supervisor knows it at one moment."""
 
     id: str
+    """Unique under its supervisor."""
     status: Status
     """Running, starting, stopping, restarting (it failed and waits to be started again), stopped, or parked (it needed
     more restarts than its :class:`RestartBudget` allows)."""
@@ -35,6 +36,7 @@ class ChildInfo:
     """What its last incarnation ended with; None if it is alive or has never been. Of one that stays down, a crash is
     in writing (:exc:`RecordedError`)."""
     spec: ChildSpec
+    """What it was started from, or would be."""
 
 
 @final
