@@ -26,6 +26,7 @@ from ._errors import NeverStarted as NeverStarted
 from ._errors import NoMailbox as NoMailbox
 from ._errors import NotAlive as NotAlive
 from ._errors import OtpError as OtpError
+from ._events import ActorCrashed as ActorCrashed
 from ._events import ChildEvent as ChildEvent
 from ._events import ChildExited as ChildExited
 from ._events import ChildIgnored as ChildIgnored
@@ -56,9 +57,9 @@ from ._groups import Joined as Joined
 from ._groups import Left as Left
 from ._helpers import Helpers as Helpers
 from ._host import host as host
+from ._inspect import Inspection as Inspection
 from ._links import Exited as Exited
 from ._log import log_events as log_events
-from ._mailbox import MailboxStatistics as MailboxStatistics
 from ._mailbox_spec import Divert as Divert
 from ._mailbox_spec import Mailbox as Mailbox
 from ._mailbox_spec import WhenFull as WhenFull
@@ -123,6 +124,7 @@ from ._spec import Supervisor as Supervisor
 from ._spec import check_specs as check_specs
 from ._spec import child as child
 from ._statistics import ChildStatistics as ChildStatistics
+from ._statistics import MailboxStatistics as MailboxStatistics
 from ._statistics import RuntimeStatistics as RuntimeStatistics
 from ._statistics import SupervisorStatistics as SupervisorStatistics
 from ._supervisor_ref import ChildInfo as ChildInfo

@@ -19,12 +19,12 @@ from ._errors import NotAlive
 from ._exit import KILLED, Crashed, ExitReason, Killed, Normal, Shutdown, Stop
 from ._helpers import Helpers
 from ._idle import Idle
+from ._inspect import OWN, tell_crash
 from ._links import Links
 from ._mailbox import BATCH, SLICE, insert_next
 from ._monitors import Monitor, Monitoring
 from ._ref import life_behind
 from ._timers import Timer, Timers
-from ._unread import tell_poison
 from ._unwrap import unwrap
 
 if TYPE_CHECKING:
@@ -129,6 +129,17 @@ class Actor(Behaviour):
         """Nothing came for as long as :meth:`idle_after` said. By default that crashes the actor."""
         raise NotImplementedError(f"{type(self).__qualname__} does not handle its idle timeout")
 
+    def describe_state(self) -> object:
+        """What inspection and crash reports show of the state (OTP's ``format_status``): by default all attributes.
+
+        Override it to leave out what is secret, or large. If it fails, a note is shown instead.
+        """
+        return {name: value for name, value in vars(self).items() if name != OWN}
+
+    def describe_message(self, message: Any) -> object:
+        """What crash reports show of the message or request being handled: by default that itself."""
+        return message
+
     # -- what an actor can do -----------------------------------------------------------------------------
 
     def send_self(self, message: object) -> None:
@@ -155,7 +166,7 @@ class Actor(Behaviour):
             MailboxFull: if there is no room for waiting in line.
             NotAlive: if the actor ends before it was its turn.
         """
-        return cast("T", await self.me.call(Turn(fn), timeout=math.inf))
+        return cast("T", await self.me.call(Turn(lambda _: fn()), timeout=math.inf))
 
     def continue_with(self, what: object) -> None:
         """Have `handle_continue` called with `what`, before the next message (gen_server's ``continue``).
@@ -370,8 +381,9 @@ class Actor(Behaviour):
                         elif handled == BATCH or trio.current_time() >= enough:
                             break
                         look_at *= 2
-        except Exception as error:
-            tell_poison(life, message, error)
+                message = None  # not to be kept alive, nor taken for what is being handled
+        except BaseException as error:
+            tell_crash(self, life, message, error, _ending(life, error))
             raise
 
     async def _answer(self, life: Life, request: Request) -> None:
@@ -382,7 +394,7 @@ class Actor(Behaviour):
         life.box.running = request
         life.answer_by = request.deadline
         message = request.message
-        answer = await (message.fn() if type(message) is Turn else self.handle_call(message))
+        answer = await (message.fn(self) if type(message) is Turn else self.handle_call(message))
         life.answer_by = math.inf
         if answer is not DEFERRED:
             life.box.running = None

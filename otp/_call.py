@@ -10,7 +10,7 @@ halve the rate of calls. Other timeouts are a cancel scope.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, final
 
 import outcome
 import trio
@@ -47,11 +47,11 @@ class Call(Generic[R_co]):
 
 @final
 class Turn:
-    """The message of a call that is not for `handle_call`: a function that is run in the actor's turn."""
+    """The message of a call that is not for `handle_call`: a function of the actor, run in its turn."""
 
     __slots__ = ("fn",)
 
-    def __init__(self, fn: Callable[[], Awaitable[object]]) -> None:
+    def __init__(self, fn: Callable[[Any], Awaitable[object]]) -> None:
         self.fn = fn
 
 

@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from ._exit import ExitReason
+from ._exit import Crashed, ExitReason
 from ._protocol import Decision
 
 OverflowedWhere: TypeAlias = Literal["dropped", "diverted"]
@@ -85,6 +85,23 @@ class MessagesDropped(ChildEvent):
 
 
 @attrs.frozen(kw_only=True)
+class ActorCrashed(ChildEvent):
+    """An actor crashed: what it was doing, as its own `describe_state` and `describe_message` show it.
+
+    It comes before the cleanup; :class:`ChildExited` comes after it, and says what the actor has ended with.
+    """
+
+    reason: Crashed
+    """What it crashed with."""
+    state: object
+    """Its state at that moment."""
+    message: object
+    """The message, or the request, that it was handling; None if there was none, and a helper failed for instance."""
+    caller: str | None
+    """Who waits for the answer, if it is a request: the path of the child, or the name of the task."""
+
+
+@attrs.frozen(kw_only=True)
 class MessageEvent(ChildEvent):
     """What all events of one message to a child have in common."""
 
@@ -94,9 +111,10 @@ class MessageEvent(ChildEvent):
 
 @attrs.frozen(kw_only=True)
 class PoisonMessage(MessageEvent):
-    """An actor crashed in the handler of this message, which nobody will be given again: a dead letter."""
+    """An actor crashed, or was cancelled, in the handler of this message: a dead letter, as nobody is given it again."""
 
     reason: ExitReason
+    """What the actor ended with."""
 
 
 @attrs.frozen(kw_only=True)

@@ -30,6 +30,7 @@ _LEVELS: Final[dict[type, int]] = {
     events.MessagesDropped: logging.WARNING,
     events.MailboxOverflowed: logging.WARNING,
     events.ChildStuck: logging.ERROR,
+    events.ActorCrashed: logging.DEBUG,
 }
 
 
@@ -78,6 +79,11 @@ def _log(event: object) -> None:
             if event.count & (event.count - 1) == 0:  # the 1st, 2nd, 4th, 8th ...: it overflows when there is much
                 text = f"{event.path} #{event.incarnation} has {event.what} {event.count} messages: its mailbox is full"
                 _write(logging.WARNING, event, text)
+        case events.ActorCrashed():
+            doing = "between two messages" if event.message is None else f"while handling {event.message!r}"
+            asked = "" if event.caller is None else f", called by {event.caller}"
+            text = f"{event.path} #{event.incarnation} crashed {doing}{asked}; its state: {event.state!r}"
+            _write(logging.DEBUG, event, text)
         case events.ConditionChanged():
             said = "ok" if event.ok else "NOT ok"
             detail = f" ({event.detail})" if event.detail else ""

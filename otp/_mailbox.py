@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, final
 
-import attrs
 import outcome
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
@@ -23,6 +22,7 @@ from ._call import Request
 from ._entries import Entry, Halt, Notice
 from ._errors import MailboxFull, NoMailbox, NotAlive, OtpError
 from ._overflow import Overflowing
+from ._statistics import MailboxStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableSequence
@@ -44,20 +44,6 @@ _CLOSED: Final = 4
 _ENDED: Final = 5  # and its owner has cleaned up, too
 
 _EMPTY: Final[deque[object]] = deque(maxlen=0)  # shared by all boxes without messages; nothing is ever put in
-
-
-@attrs.frozen(kw_only=True)
-class MailboxStatistics:
-    """A mailbox in numbers, read at one moment."""
-
-    unread: int
-    """Messages and calls that wait to be handled."""
-    limit: int
-    """How many may wait."""
-    senders_waiting: int
-    """Tasks that wait in `send_wait` for room."""
-    overflowed: int
-    """Messages that this incarnation's box has dropped or diverted because it was full."""
 
 
 @final

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import trio
 from trio.lowlevel import current_task, reschedule, wait_task_rescheduled
 
-from ._call import DEFAULT_TIMEOUT, Call, Request
+from ._call import DEFAULT_TIMEOUT, Call, Query, Request, Turn
 from ._current import CURRENT, current_life
 from ._errors import CallingSelf, CallTimeout, NotAlive
+from ._inspect import Describable, Inspection, inspection
 from ._pending import PendingCall
 
 if TYPE_CHECKING:
     from ._life import Life
-    from ._mailbox import Box, MailboxStatistics
+    from ._mailbox import Box
+    from ._statistics import MailboxStatistics
 
 R = TypeVar("R")
 
@@ -157,6 +159,38 @@ class Ref:
         becomes of the call. The child need not begin it once the handle was abandoned; there is no other deadline.
         """
         return PendingCall(request, self._box)
+
+    async def inspect(self, *, timeout: float = DEFAULT_TIMEOUT) -> Inspection:
+        """Look at the actor's state, as its `describe_state` shows it, between two messages.
+
+        It overtakes what is waiting in the mailbox, but not the handler that is running. To the actor it is no message:
+        an idle timeout goes on.
+
+        Args:
+            timeout: Seconds to wait; ``math.inf`` for no limit.
+
+        Raises:
+            CallTimeout: if the handler that is running takes longer.
+            NotAlive: if the actor has ended, or ends before.
+            NoMailbox: if the child is not an actor.
+            CallingSelf: if an actor inspects itself from a handler.
+        """
+        if not timeout >= 0:  # NaN, too
+            raise ValueError(f"timeout must be a number of seconds >= 0, or math.inf, not {timeout!r}")
+        box = self._box
+        task = current_task()
+        if task is box.owner:
+            raise CallingSelf(self.path)
+
+        async def look(actor: Describable) -> Inspection:
+            return inspection(actor, box.target)
+
+        expires = trio.current_time() + timeout
+        query = Query(Turn(look), box.target, task, expires, expires)
+        box.put_next(query)
+        with trio.CancelScope(deadline=expires):
+            return cast("Inspection", await wait_task_rescheduled(query.abandon))
+        raise CallTimeout(self.path, timeout)
 
     def forward_to(self, box: Box) -> None:
         """Let what is sent to this ref get into `box` from now on; see `host`."""

@@ -5,9 +5,22 @@ from __future__ import annotations
 import attrs
 
 from ._exit import ExitReason
-from ._mailbox import MailboxStatistics
 from ._protocol import Decision, Status
 from ._spec import Strategy
+
+
+@attrs.frozen(kw_only=True)
+class MailboxStatistics:
+    """A mailbox in numbers, read at one moment."""
+
+    unread: int
+    """Messages and calls that wait to be handled."""
+    limit: int
+    """How many may wait."""
+    senders_waiting: int
+    """Tasks that wait in `send_wait` for room."""
+    overflowed: int
+    """Messages that this incarnation's box has dropped or diverted because it was full."""
 
 
 @attrs.frozen(kw_only=True)

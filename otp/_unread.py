@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING, final
 
 import trio
 
-from ._call import Request, Turn
-from ._events import MessagesDropped, PoisonMessage
-from ._exit import Crashed, Stop
+from ._call import Request
+from ._events import MessagesDropped
 from ._part import Part
-from ._unwrap import unwrap
 
 if TYPE_CHECKING:
     from ._life import Life
@@ -46,22 +44,3 @@ def tell_dropped(life: Life, count: int) -> None:
                 path=life.path, incarnation=life.incarnation, at=trio.current_time(), guest=life.guest, count=count
             )
         )
-
-
-def tell_poison(life: Life, message: object, raised: Exception) -> None:
-    """The handler of `message` raised."""
-    error = unwrap(raised)
-    if isinstance(message, Request):
-        message = message.message
-    if isinstance(error, Stop) or type(message) is Turn or not life.runtime.events.wants(PoisonMessage):
-        return
-    life.runtime.events.emit(
-        PoisonMessage(
-            path=life.path,
-            incarnation=life.incarnation,
-            at=trio.current_time(),
-            guest=life.guest,
-            message=message,
-            reason=Crashed(error),
-        )
-    )

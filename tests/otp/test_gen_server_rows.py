@@ -1,4 +1,7 @@
-"""OTP's gen_server tests, as far as they define behaviour of ours. Rows about calls are in test_call.py.
+"""OTP's gen_server tests, as far as they define behaviour of ours.
+
+Some are beside other tests of their subject: calls in test_call.py and test_deferred.py, requests in test_pending.py,
+continue and idle timeouts in test_continue_and_idle.py, aliases in test_aliases.py, format_status in test_inspect.py.
 
 `test_gen_server_<case>`: the case of gen_server_SUITE that it is the counterpart of.
 """
@@ -87,6 +90,15 @@ async def test_gen_server_loop_start_fail(how):
             assert supervisor.which_children() == []
 
 
+async def test_gen_server_loop_start_fail_ignore():
+    async with no_task_left(), open_supervisor(Supervisor([])) as supervisor:
+        for _ in range(5):
+            spec = child(raising(Ignore()), id="a", name="reused", restart="temporary")
+            assert await supervisor.start_child(spec) is None
+            assert whereis("reused") is None
+            assert supervisor.which_children() == []
+
+
 @pytest.mark.parametrize("error", [Ignore(), Stop("x"), Boom()], ids=repr)
 async def test_gen_server_otp_7669_the_name_is_free_when_the_start_returns(error):
     async with open_supervisor(Supervisor([])) as supervisor:
@@ -108,12 +120,59 @@ async def test_the_name_is_free_before_anybody_hears_of_the_exit():
     assert holders[0] is None
 
 
-async def test_gen_server_stop():
+def one_echo(**options):
+    return open_supervisor(Supervisor([child(Echo, id="a", name="a", restart="temporary", **options)]))
+
+
+async def stopped_twice(ref, stop):
+    """`stop` ends the actor; to do it again, or to call it, finds nobody."""
+    stop()
+    await wait_all_tasks_blocked()
+    assert not ref.alive
+    with pytest.raises(NotAlive):
+        stop()
+    with pytest.raises(NotAlive):
+        await ref.call("x")
+
+
+async def test_gen_server_stop1_the_supervisor_stops_it_and_a_second_time_finds_it_stopped():
     async with open_supervisor(Supervisor([child(Echo, id="a", name="a")])) as supervisor:
+        ref = supervisor.ref("a")
         await supervisor.terminate_child("a")
         await supervisor.terminate_child("a")
-        with pytest.raises(NotAlive):
-            send("a", "x")
+        for send_it in (lambda: send("a", "x"), lambda: ref.send("x")):
+            with pytest.raises(NotAlive):
+                send_it()
+
+
+@pytest.mark.parametrize("reason", [Normal(), Shutdown(), Shutdown("other")], ids=str)
+async def test_gen_server_stop2_with_a_reason(reason):
+    runtime = Runtime()
+    spec = Supervisor([child(Echo, id="a", restart="temporary")])
+    with capture_events(runtime) as events:
+        async with open_supervisor(spec, runtime=runtime) as supervisor:
+            ref = supervisor.ref("a")
+            await stopped_twice(ref, lambda: ref.send(lambda a: a.stop(reason)))
+    assert events.one(ChildExited).reason == reason
+
+
+@pytest.mark.parametrize("seconds", [-1, math.inf, math.nan, "soon"])
+async def test_gen_server_stop3_an_invalid_time_for_the_stop_is_refused(seconds):
+    with pytest.raises(ValueError, match="shutdown must be a finite number of seconds >= 0"):
+        child(Echo, shutdown=seconds)
+
+
+async def test_gen_server_stop4_by_name():
+    async with one_echo() as supervisor:
+        await stopped_twice(supervisor.ref("a"), lambda: send("a", lambda a: a.stop()))
+
+
+async def test_gen_server_stop7_via_the_registry():
+    async with one_echo() as supervisor:
+        found = whereis("a")
+        assert found is supervisor.ref("a")
+        await stopped_twice(found, lambda: found.send(lambda a: a.stop()))
+        assert whereis("a") is None
 
 
 async def test_gen_server_crash(caplog):
@@ -131,7 +190,19 @@ async def test_gen_server_crash(caplog):
     assert lines[1] == "app: a crashed (Boom): forget it [0 of 3 restarts in 5 s]"
 
 
-async def test_gen_server_cast_never_blocks():
+async def test_gen_server_cast_comes_in_order_and_to_nobody_is_an_error_at_once():
+    """OTP drops a cast to nobody without a word; here the sender learns it, and may ignore it."""
+    async with open_supervisor(Supervisor([child(Echo, id="a", name="a")])) as supervisor:
+        seen = []
+        for i in range(3):
+            send("a", lambda _, i=i: seen.append(i))
+        await supervisor.ref("a").call("done")
+        assert seen == [0, 1, 2]
+        with pytest.raises(NotAlive):
+            send("nobody", "x")
+
+
+async def test_gen_server_cast_fast_never_blocks():
     async with open_supervisor(Supervisor([child(Echo)])) as supervisor:
         ref = supervisor.ref("Echo")
         ref.send(lambda _: trio.sleep_forever())  # noqa: ASYNC105
@@ -154,12 +225,69 @@ async def test_gen_server_info_stop_from_it():
     assert events.of(ChildExited)[0].reason == Shutdown("enough")
 
 
-async def test_gen_server_undef_init_and_undef_terminate_are_fine():
-    class Nothing(Actor):
-        pass
+class Nothing(Actor):
+    """Overrides nothing."""
 
-    async with no_task_left(), open_supervisor(Supervisor([child(Nothing)])):
-        pass
+
+async def test_gen_server_undef_init_is_fine():
+    """OTP crashes, as every gen_server has an init; here there is nothing to do for an actor that needs none."""
+    async with no_task_left(), open_supervisor(Supervisor([child(Nothing)])) as supervisor:
+        assert supervisor.ref("Nothing").alive
+
+
+async def test_gen_server_undef_terminate1_stopped_by_itself():
+    class Leaves(Actor):
+        async def handle_message(self, message):
+            self.stop()
+
+    assert await exit_of(Leaves, lambda ref: ref.send("go")) == Normal()
+
+
+async def test_gen_server_undef_terminate2_stopped_by_its_supervisor():
+    async with no_task_left(), open_supervisor(Supervisor([child(Nothing)])) as supervisor:
+        await supervisor.terminate_child("Nothing")
+
+
+async def exit_of(actor, use):
+    """Why the actor ended after `use(ref)`; None if it did not."""
+    runtime = Runtime()
+    with capture_events(runtime) as events:
+        async with open_supervisor(Supervisor([child(actor, id="a", restart="temporary")]), runtime=runtime) as root:
+            result = use(root.ref("a"))
+            if result is not None:
+                with pytest.raises(NotAlive):
+                    await result
+            await wait_all_tasks_blocked()
+            exits = events.of(ChildExited)
+            return exits[0].reason if exits else None
+
+
+async def test_gen_server_undef_handle_call_crashes_with_a_clear_reason_that_the_caller_sees():
+    reason = await exit_of(Nothing, lambda ref: ref.call("what?"))
+    assert "Nothing does not handle calls: it got 'what?'" in str(reason)
+
+
+async def test_gen_server_undef_handle_cast_is_only_a_warning(caplog):
+    """There is one callback for casts and for info, and OTP's milder rule, that of info, is the rule for both."""
+    assert await exit_of(Nothing, lambda ref: ref.send("what?")) is None
+    assert "app/a got a message that it does not handle: 'what?'" in caplog.text
+
+
+async def test_gen_server_undef_handle_info_the_server_lives():
+    async with open_supervisor(Supervisor([child(Nothing)])) as supervisor:
+        supervisor.ref("Nothing").send("what?")
+        await wait_all_tasks_blocked()
+        assert supervisor.ref("Nothing").alive
+
+
+async def test_gen_server_undef_in_handle_info_is_not_swallowed():
+    class Server(Actor):
+        async def handle_message(self, message):
+            self.no_such_method()  # type: ignore[attr-defined]
+
+    reason = await exit_of(Server, lambda ref: ref.send("x"))
+    assert isinstance(reason, Crashed)
+    assert isinstance(reason.exception, AttributeError)
 
 
 async def test_gen_server_undef_in_terminate():
@@ -176,13 +304,20 @@ async def test_gen_server_undef_in_terminate():
     assert isinstance(reason.exception, AttributeError)
 
 
-async def test_gen_server_terminate_runs_when_the_supervisor_stops_it_and_needs_no_trap_exit():
+@pytest.mark.parametrize("name", [None, "the parent"])
+async def test_gen_server_spec_init_local_registered_parent_terminate_runs_and_needs_no_trap_exit(name):
     seen = []
 
     class Server(Echo):
         async def terminate(self, reason):
             seen.append(reason)
 
-    async with open_supervisor(Supervisor([child(Server, shutdown="infinity", init_timeout=math.inf)])):
-        pass
+    parent = Supervisor([child(Server, shutdown="infinity", init_timeout=math.inf)])
+    async with open_supervisor(Supervisor([child(parent, id="parent", name=name)])):
+        assert name is None or whereis(name) is not None
     assert seen == [Shutdown()]
+
+
+async def test_gen_server_spec_init_global_registered_parent():
+    """A name is known in the whole tree, so there is one kind only."""
+    await test_gen_server_spec_init_local_registered_parent_terminate_runs_and_needs_no_trap_exit("the parent")

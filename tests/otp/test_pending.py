@@ -138,7 +138,7 @@ async def test_a_deferred_request_is_answered_or_fails_with_the_actor():
         assert trio.current_time() == 0
 
 
-async def test_gen_server_receive_response_reqid_collection_in_arrival_order_with_labels():
+async def test_gen_server_send_request_receive_reqid_collection_in_arrival_order_with_labels():
     spec = Supervisor([child(Echo, id=str(i)) for i in range(5)])
     async with open_supervisor(spec) as supervisor:
         pending = PendingCalls()
@@ -152,7 +152,7 @@ async def test_gen_server_receive_response_reqid_collection_in_arrival_order_wit
             await pending.next()
 
 
-async def test_gen_server_wait_response_reqid_collection_is_resumed_after_a_timeout():
+async def test_gen_server_send_request_wait_reqid_collection_is_resumed_after_a_timeout():
     async with echo() as supervisor:
         pending = PendingCalls()
         pending.add(supervisor.ref("echo").request(naps(3, "slept")), label="a")
@@ -169,7 +169,7 @@ async def test_gen_server_wait_response_reqid_collection_is_resumed_after_a_time
         assert (label, call.result()) == ("a", "slept")
 
 
-async def test_gen_server_check_response_reqid_collection_does_not_block():
+async def test_gen_server_send_request_check_reqid_collection_does_not_block():
     async with echo() as supervisor:
         pending = PendingCalls()
         with pytest.raises(LookupError):
