@@ -7,25 +7,25 @@ import math
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import trio
-from trio.lowlevel import checkpoint, current_task, wait_task_rescheduled
+from trio.lowlevel import current_task
 
 from . import _checks as checks
 from ._aliases import Alias, ReplyAlias
-from ._call import Request, Turn
+from ._call import Turn
 from ._child import Behaviour, ChildContext, life_of
-from ._deferred import DEFERRED, Owed, ReplyTo
-from ._entries import ENTRIES, Continue, Entry, Halt
+from ._deferred import ReplyTo
+from ._entries import Continue, Entry, Halt
 from ._errors import NotAlive
-from ._exit import KILLED, Crashed, ExitReason, Killed, Normal, Shutdown, Stop
+from ._exit import KILLED, Crashed, ExitReason, Normal, Shutdown
 from ._helpers import Helpers
 from ._idle import Idle
-from ._inspect import OWN, tell_crash
+from ._inspect import OWN
 from ._links import Links
-from ._mailbox import BATCH, SLICE, insert_next
+from ._mailbox import insert_next
 from ._monitors import Monitor, Monitoring
+from ._receiver import ending_of, receive
 from ._ref import life_behind
 from ._timers import Timer, Timers
-from ._unwrap import unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -317,9 +317,9 @@ class Actor(Behaviour):
                 life.early = None
             life.started()
             try:
-                ending = await self._receive(life)
+                ending = await receive(self, life)
             except BaseException as error:
-                ending = _ending(life, error)
+                ending = ending_of(life, error)
                 raise
             finally:
                 life.answer_by = math.inf  # the caller of a call that was cut short knows
@@ -345,66 +345,6 @@ class Actor(Behaviour):
         """What a behaviour built on actors has to do around the user's `init`; that alone by default."""
         await self.init()
 
-    async def _receive(self, life: Life) -> ExitReason:
-        """Handle messages until told to stop; return why."""
-        box = life.box
-        handle = self.handle_message
-        message: object = None
-        try:
-            while True:
-                box.admit()
-                if box.queue:
-                    await checkpoint()
-                else:
-                    box.parked = box.owner
-                    await wait_task_rescheduled(box.unpark)
-                queue = box.queue
-                handled = 0
-                look_at = 1
-                enough = 0.0
-                while queue:
-                    message = queue.popleft()
-                    if type(message) not in ENTRIES:
-                        await handle(message)
-                    elif isinstance(message, Request):
-                        await self._answer(life, message)
-                    else:
-                        ending = await cast("Entry", message).act(self, life)
-                        if ending is not None:
-                            return ending
-                    # Look at the clock after 1, 2, 4, ... messages: that is cheap for fast handlers, and with slow ones
-                    # the slice is at most overdrawn by as much again. In virtual time only the count matters.
-                    handled += 1
-                    if handled == look_at and queue:
-                        if handled == 1:
-                            enough = trio.current_time() + SLICE
-                        elif handled == BATCH or trio.current_time() >= enough:
-                            break
-                        look_at *= 2
-                message = None  # not to be kept alive, nor taken for what is being handled
-        except BaseException as error:
-            tell_crash(self, life, message, error, _ending(life, error))
-            raise
-
-    async def _answer(self, life: Life, request: Request) -> None:
-        """Handle a call, unless nobody waits for the answer any more."""
-        if request.task is None or request.deadline <= trio.current_time():
-            life.runtime.skipped_calls += 1
-            return
-        life.box.running = request
-        life.answer_by = request.deadline
-        message = request.message
-        answer = await (message.fn(self) if type(message) is Turn else self.handle_call(message))
-        life.answer_by = math.inf
-        if answer is not DEFERRED:
-            life.box.running = None
-            if not request.reply(answer):
-                life.runtime.late_replies += 1
-        elif life.box.running is request:  # (unless it was forwarded)
-            life.box.running = None
-            if request.open:
-                life.part(Owed).add(request)
-
     def _wind_down(self) -> None:
         """The supervisor asks to stop: handle what is there, in time."""
         life = self._life
@@ -422,13 +362,3 @@ def _put_next(life: Life, entry: Entry) -> None:
         if life.early is None:
             life.early = []
         insert_next(life.early, entry)
-
-
-def _ending(life: Life, raised: BaseException) -> ExitReason:
-    """What an actor ends with whose handler raised, or was cancelled."""
-    error: BaseException | None = unwrap(raised)
-    if isinstance(error, trio.Cancelled):
-        error = life.failure
-    if error is None:
-        return Killed()
-    return error.exit_reason() if isinstance(error, Stop) else Crashed(error)

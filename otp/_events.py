@@ -111,7 +111,7 @@ class MessageEvent(ChildEvent):
 
 @attrs.frozen(kw_only=True)
 class PoisonMessage(MessageEvent):
-    """An actor crashed, or was cancelled, in the handler of this message: a dead letter, as nobody is given it again."""
+    """An actor crashed, or was cancelled, in the handler of this message: a dead letter, given to nobody again."""
 
     reason: ExitReason
     """What the actor ended with."""

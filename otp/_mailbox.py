@@ -78,6 +78,9 @@ class Box:
     def inherit(self, messages: list[object]) -> None:
         """Begin with what the last incarnation has left."""
         self.queue = deque(messages)
+        for message in messages:
+            if isinstance(message, Request):
+                message.target = self.target
 
     def put(self, message: object) -> None:
         """Append a message, and wake the receiver if it is parked.

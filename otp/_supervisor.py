@@ -144,7 +144,7 @@ class SupervisorTask(Behaviour):
             for action in self.core.handle(event):
                 self._do(action)
             if self._unread:
-                self._drop_what_nobody_will_read()
+                self._drop_what_nobody_will_read(getattr(event, "id", None))
         finally:
             self._handling = False
 
@@ -239,12 +239,12 @@ class SupervisorTask(Behaviour):
                 self._unread[id_] = unread
             self._overdue.forget(life)
 
-    def _drop_what_nobody_will_read(self) -> None:
-        for id_, unread in list(self._unread.items()):
+    def _drop_what_nobody_will_read(self, id_: object) -> None:
+        """Look whether the child that an event was about comes back; only that one, as there may be many."""
+        if isinstance(id_, str) and id_ in self._unread:
             state = self.core.child(id_)
             if state is None or state.status not in ("starting", "restarting"):
-                del self._unread[id_]
-                unread.drop()
+                self._unread.pop(id_).drop()
 
     def _tell_decision(self, decision: p.Decision) -> None:
         bus = self.runtime.events

@@ -63,7 +63,7 @@ class CapturedEvents:
             only: Only events of these kinds; default: all of :class:`ChildEvent`, except :class:`MessageEvent`.
         """
         wanted = only or (kinds.ChildEvent,)
-        unwanted = () if only else (kinds.MessageEvent,)
+        unwanted = () if only else (kinds.MessageEvent, kinds.ActorCrashed)
         return [line(event) for event in self.all if isinstance(event, wanted) and not isinstance(event, unwanted)]
 
     def take_lines(self, *only: type) -> list[str]:

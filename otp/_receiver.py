@@ -1,0 +1,99 @@
+"""The receive loop of an actor: one message at a time, in batches, until it is told to stop or something is raised."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import trio
+from trio.lowlevel import checkpoint, wait_task_rescheduled
+
+from ._call import Request, Turn
+from ._deferred import DEFERRED, Owed
+from ._entries import ENTRIES, Entry, Handlers
+from ._exit import Crashed, ExitReason, Stop
+from ._inspect import Describable, tell_crash
+from ._mailbox import BATCH, SLICE
+from ._unwrap import unwrap
+
+if TYPE_CHECKING:
+    from ._life import Life
+
+
+class Receiver(Handlers, Describable, Protocol):
+    """What the loop needs of an actor."""
+
+    async def handle_call(self, request: Any, /) -> Any:
+        """Handle a call."""
+
+
+async def receive(actor: Receiver, life: Life) -> ExitReason:
+    """Handle messages until told to stop; return why."""
+    box = life.box
+    handle = actor.handle_message
+    message: object = None
+    try:
+        while True:
+            box.admit()
+            if box.queue:
+                await checkpoint()
+            else:
+                box.parked = box.owner
+                await wait_task_rescheduled(box.unpark)
+            queue = box.queue
+            handled = 0
+            look_at = 1
+            enough = 0.0
+            while queue:
+                message = queue.popleft()
+                if type(message) not in ENTRIES:
+                    await handle(message)
+                elif isinstance(message, Request):
+                    await _answer(actor, life, message)
+                else:
+                    ending = await cast("Entry", message).act(actor, life)
+                    if ending is not None:
+                        return ending
+                # Look at the clock after 1, 2, 4, ... messages: that is cheap for fast handlers, and with slow ones
+                # the slice is at most overdrawn by as much again. In virtual time only the count matters.
+                handled += 1
+                if handled == look_at and queue:
+                    if handled == 1:
+                        enough = trio.current_time() + SLICE
+                    elif handled == BATCH or trio.current_time() >= enough:
+                        break
+                    look_at *= 2
+            message = None  # not to be kept alive, nor taken for what is being handled
+    except BaseException as error:
+        tell_crash(actor, life, message, error, ending_of(life, error))
+        raise
+
+
+async def _answer(actor: Receiver, life: Life, request: Request) -> None:
+    """Handle a call, unless nobody waits for the answer any more."""
+    if request.task is None or request.deadline <= trio.current_time():
+        life.runtime.skipped_calls += 1
+        return
+    life.box.running = request
+    life.answer_by = request.deadline
+    message = request.message
+    answer = await (message.fn(actor) if type(message) is Turn else actor.handle_call(message))
+    life.answer_by = math.inf
+    if answer is not DEFERRED:
+        life.box.running = None
+        if not request.reply(answer):
+            life.runtime.late_replies += 1
+    elif life.box.running is request:  # (unless it was forwarded)
+        life.box.running = None
+        if request.open:
+            life.part(Owed).add(request)
+
+
+def ending_of(life: Life, raised: BaseException) -> ExitReason:
+    """What an actor ends with whose handler raised, or was cancelled."""
+    error: BaseException | None = unwrap(raised)
+    if isinstance(error, trio.Cancelled):
+        error = life.failure
+    if error is None:
+        return KILLED
+    return error.exit_reason() if isinstance(error, Stop) else Crashed(error)
