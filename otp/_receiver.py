@@ -11,7 +11,7 @@ from trio.lowlevel import checkpoint, wait_task_rescheduled
 from ._call import Request, Turn
 from ._deferred import DEFERRED, Owed
 from ._entries import ENTRIES, Entry, Handlers
-from ._exit import Crashed, ExitReason, Stop
+from ._exit import KILLED, Crashed, ExitReason, Stop
 from ._inspect import Describable, tell_crash
 from ._mailbox import BATCH, SLICE
 from ._unwrap import unwrap

@@ -87,7 +87,7 @@ async def test_gen_server_call_format_status():
             path="app/Plain",
             incarnation=ref.incarnation,
             state={"total": 3},
-            mailbox=MailboxStatistics(unread=0, limit=7, senders_waiting=0),
+            mailbox=MailboxStatistics(unread=0, limit=7, senders_waiting=0, overflowed=0),
         )
 
 
