@@ -182,8 +182,7 @@ class Actor(Behaviour):
 
         Any message or call cancels it, and so does one that is waiting already; each handler that wants it asks anew. A
         tool's question (:meth:`Ref.inspect`) does not. With 0 it comes at once if nothing is waiting, before all that
-        comes later. It is gen_server's timeout with one difference: what a handler waits for itself does not count,
-        since the time begins when it is done.
+        comes later. This is gen_server's timeout.
 
         Raises:
             ValueError: if `seconds` is not a finite number >= 0.
@@ -303,7 +302,7 @@ class Actor(Behaviour):
     # -- the life of an actor -----------------------------------------------------------------------------
 
     async def serve(self, context: ChildContext) -> None:
-        """Init, handle messages, terminate. Called by the supervisor; override the four methods above instead."""
+        """Init, handle messages, terminate. Called by the supervisor; what to override instead is listed above."""
         life = self._life = life_of(context)
         life.box.open(life.spec.mailbox.limit)
         life.box.owner = current_task()

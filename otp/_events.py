@@ -122,6 +122,7 @@ class MailboxOverflowed(MessageEvent):
     """A full mailbox has dropped or diverted a message, as its :class:`Mailbox` says."""
 
     what: OverflowedWhere
+    """Whether it is lost, or another actor has it."""
     count: int
     """How many it were, of this incarnation, with this one."""
 
