@@ -78,7 +78,7 @@ async def test_row_084_code_change_map():
         await supervisor.change(Supervisor([child(journal.actor("c"), id="c"), new]))
         assert statuses(supervisor) == {"c": "stopped", "a": "running", "b": "stopped"}
         assert journal.take() == ["-old b shutdown"]
-        b = await supervisor.restart_child("b")
+        await supervisor.restart_child("b")
         assert journal.take() == ["+old b"]
         with pytest.raises(AlreadyPresent):
             await supervisor.start_child(child(Echo, id="c"))
