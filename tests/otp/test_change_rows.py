@@ -74,7 +74,12 @@ async def test_row_084_code_change_map():
         assert statuses(supervisor) == {"c": "stopped", "a": "running", "b": "running"}
         assert (supervisor.ref("a"), supervisor.ref("b")) == (a, b)
         assert supervisor.get_childspec("a") is new
-        assert journal.take() == []
+        await supervisor.terminate_child("b")
+        await supervisor.change(Supervisor([child(journal.actor("c"), id="c"), new]))
+        assert statuses(supervisor) == {"c": "stopped", "a": "running", "b": "stopped"}
+        assert journal.take() == ["-old b shutdown"]
+        await supervisor.restart_child("b")
+        assert journal.take() == ["+old b"]
         with pytest.raises(AlreadyPresent):
             await supervisor.start_child(child(Echo, id="c"))
         await supervisor.restart_child("c")
@@ -245,6 +250,14 @@ async def test_who_waits_comes_back_once_more_although_it_is_temporary_now():
     assert sim.statuses() == {}
 
 
+async def test_so_does_one_that_waits_with_its_group():
+    sim = Simulation("a b", "one_for_all", backoff=WAIT).boot()
+    sim.end("a")
+    sim.ask(Change(Supervisor([a_child("a"), a_child("b", "temporary")], strategy="one_for_all")))
+    sim.advance(2.0)
+    assert sim.statuses() == {"a": "running", "b": "running"}
+
+
 async def test_the_stop_goes_on_in_the_new_order_and_a_change_comes_too_late_for_it():
     sim = Simulation("a b c d").boot()
     changed(sim, "d c b a", "one_for_one")
@@ -302,3 +315,16 @@ async def test_a_budget_can_be_given_and_taken():
     assert isinstance(sim.ask(RestartChild("a")).error, ChildRunning)
     sim.end("a")
     assert sim.outcome is not None
+
+
+async def test_a_budget_that_was_taken_and_is_given_again_is_a_new_one():
+    def spec(budget: RestartBudget | None) -> Supervisor:
+        return Supervisor([a_child("a", budget=budget)])
+
+    once = RestartBudget(intensity=1, on_exceed="park")
+    sim = Simulation([a_child("a", budget=once)]).boot()
+    sim.end("a")
+    sim.ask(Change(spec(None)))
+    sim.ask(Change(spec(once)))
+    sim.end("a")
+    assert sim.statuses() == {"a": "running"}

@@ -177,6 +177,22 @@ def test_a_parked_member_stays_parked_when_its_group_is_restarted():
     assert sim.statuses() == {"a": "running", "b": "running"}  # a member as before
 
 
+def test_a_parked_child_that_fails_to_come_up_is_in_no_restart_of_its_group():
+    park = RestartBudget(intensity=0, on_exceed="park")
+    sim = Simulation([a_child("a", budget=park), a_child("b", backoff=WAIT)], "one_for_all").boot()
+    sim.end("a")
+    sim.slow_start = {"a"}
+    sim.send(RestartChild("a"))
+    sim.end("b")  # the group waits, and a with it as soon as it is up
+    sim.fail_to_start("a")
+    assert sim.statuses() == {"a": "parked", "b": "restarting"}
+    sim.advance(2.0)
+    assert sim.statuses() == {"a": "parked", "b": "running"}
+    sim.end("b")
+    sim.advance(2.0)
+    assert sim.statuses() == {"a": "parked", "b": "running"}
+
+
 def test_a_group_is_charged_to_the_one_that_failed_first():
     specs = [a_child("a"), a_child("b", backoff=WAIT, budget=PARK), a_child("c")]
     sim = Simulation(specs, "one_for_all").boot()

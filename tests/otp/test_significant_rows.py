@@ -4,6 +4,7 @@ The number in a name is the row of OTP's supervisor_SUITE in the project's inven
 an actor that ends with `Killed`, since nothing can be killed from outside.
 """
 
+from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
@@ -40,10 +41,17 @@ def statuses(supervisor):
     return {info.id: info.status for info in supervisor.which_children()}
 
 
+@asynccontextmanager
+async def running(spec):
+    """Below a root that stays: when a root ends, its block is cancelled, and what it has yet to assert with it."""
+    async with open_supervisor(Supervisor([child(spec, id="sub", restart="temporary")])) as root:
+        yield root.supervisor("sub")
+
+
 @pytest.mark.parametrize("way", ["terminate_child", *WAYS])
 @pytest.mark.parametrize("mode", MODES)
 async def test_row_057_nonsignificant_temporary(mode, way):
-    async with open_supervisor(Supervisor([actor("t", "temporary"), actor("p")], auto_shutdown=mode)) as supervisor:
+    async with running(Supervisor([actor("t", "temporary"), actor("p")], auto_shutdown=mode)) as supervisor:
         await end(supervisor, "t", way)
         assert statuses(supervisor) == {"p": "running"}
 
@@ -51,7 +59,7 @@ async def test_row_057_nonsignificant_temporary(mode, way):
 @pytest.mark.parametrize("way", ["terminate_child", *WAYS])
 @pytest.mark.parametrize("mode", MODES)
 async def test_row_058_nonsignificant_transient(mode, way):
-    async with open_supervisor(Supervisor([actor("t", "transient"), actor("p")], auto_shutdown=mode)) as supervisor:
+    async with running(Supervisor([actor("t", "transient"), actor("p")], auto_shutdown=mode)) as supervisor:
         await end(supervisor, "t", way)
         restarted = way in ("kill", "abnormal")
         assert statuses(supervisor) == {"t": "running" if restarted else "stopped", "p": "running"}
@@ -112,7 +120,7 @@ async def test_row_060_a_child_that_is_being_terminated_does_not_hold_up_the_las
             await trio.sleep(3)
 
     specs = [child(Slow, id="slow", restart="transient", significant=True), actor("b", "temporary", significant=True)]
-    async with open_supervisor(Supervisor(specs, auto_shutdown="all_significant")) as supervisor:
+    async with running(Supervisor(specs, auto_shutdown="all_significant")) as supervisor:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(supervisor.terminate_child, "slow")
             await trio.sleep(1)
@@ -137,7 +145,7 @@ async def test_row_062_significant_bystander(strategy, mode):
         actor("transient", "transient", significant=True),
         actor("temporary", "temporary", significant=True),
     ]
-    async with open_supervisor(Supervisor(specs, strategy=strategy, auto_shutdown=mode)) as supervisor:
+    async with running(Supervisor(specs, strategy=strategy, auto_shutdown=mode)) as supervisor:
         await end(supervisor, "p", "abnormal")
         assert statuses(supervisor) == {"p": "running", "transient": "running"}
         await end(supervisor, "transient", "normal")
@@ -149,7 +157,7 @@ async def test_row_063_significant_escalation(significant):
     inner = Supervisor([actor("worker", "transient", significant=True)], auto_shutdown="any_significant")
     subtree = child(inner, id="inner", restart="transient", significant=significant)
     outer = Supervisor([subtree, actor("p")], auto_shutdown="any_significant")
-    async with open_supervisor(outer) as supervisor:
+    async with running(outer) as supervisor:
         supervisor.supervisor("inner").ref("worker").send(WAYS["normal"])
         await wait_all_tasks_blocked()
         assert supervisor.alive != significant
@@ -171,7 +179,7 @@ UPGRADES = [
 async def test_rows_064_to_069_significant_upgrade(row, before, after):
     """OTP upgrades code; here it is `change`, with children that were added by request."""
     significant = partial(actor, restart="transient", significant=True)
-    async with open_supervisor(Supervisor([], auto_shutdown=before)) as supervisor:
+    async with running(Supervisor([], auto_shutdown=before)) as supervisor:
         if before != "never":
             await supervisor.start_child(significant("x"))
             await supervisor.start_child(significant("y"))
@@ -201,7 +209,7 @@ async def test_row_070_significant_upgrade_child(significant):
     def spec(flag):
         return Supervisor([actor("a", "transient", significant=flag)], auto_shutdown="any_significant")
 
-    async with open_supervisor(spec(not significant)) as supervisor:
+    async with running(spec(not significant)) as supervisor:
         before = supervisor.ref("a")
         await supervisor.change(spec(significant))
         assert supervisor.ref("a") is before
