@@ -302,7 +302,7 @@ def check_startable(spec: ChildSpec, args: tuple[object, ...] = ()) -> None:
     """Raise ``TypeError`` when ``spec.start`` cannot be called with ``args``, as far as one can see."""
     if isinstance(spec.start, Supervisor):
         if args:
-            raise TypeError(f"child {spec.id!r}: a Supervisor takes no arguments, not {args!r}")
+            raise TypeError(f"child {spec.id!r}: a Supervisor takes no arguments, not {_shown(args)}")
         return
     try:
         signature = _signature(spec.start)
@@ -311,13 +311,20 @@ def check_startable(spec: ChildSpec, args: tuple[object, ...] = ()) -> None:
     try:
         signature.bind(*args)
     except TypeError as error:
-        given = f"with {args!r}" if args else "without arguments"
+        given = f"with {_shown(args)}" if args else "without arguments"
         raise TypeError(f"child {spec.id!r}: start cannot be called {given}: {error}") from None
 
 
 # Looked at for every instance of a template: that would be half of the time to start one. Weak, as whatever a start
 # holds on to (a whole tree, perhaps) is not for us to keep.
 _signatures: WeakKeyDictionary[Callable[..., object], inspect.Signature] = WeakKeyDictionary()
+
+
+def _shown(args: tuple[object, ...]) -> str:
+    try:
+        return repr(args)
+    except Exception as error:  # noqa: BLE001  (theirs; it must not become the supervisor's)
+        return f"{len(args)} arguments that cannot be shown ({type(error).__name__})"
 
 
 def _signature(start: Callable[..., object]) -> inspect.Signature:

@@ -64,6 +64,11 @@ class SupervisorCore:
         slot = self._roster.get(id_)
         return None if slot is None else slot.state()
 
+    def returns(self, id_: str) -> bool:
+        """Whether the child of that id is down, and will be started again without anybody asking for it."""
+        slot = self._roster.get(id_)
+        return slot is not None and (slot.due or slot.restarting or slot.generation is not None)
+
     def count(self) -> p.ChildCount:
         """How many children there are; those that wait for a restart are not active."""
         supervisors = sum(slot.spec.is_supervisor for slot in self._roster)
@@ -177,6 +182,8 @@ class SupervisorCore:
             self._requests.came_to_nothing(slot)
         elif not self._state.keeps(slot) and self._state.phase != "ending":
             self._roster.drop(slot)
+        if not (slot.due or slot.restarting or slot.generation is not None):
+            slot.rest()
 
     # -- what comes next ----------------------------------------------------------------------------------
 

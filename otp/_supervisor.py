@@ -79,6 +79,10 @@ class SupervisorTask(Behaviour):
         # What children have left that are about to be started again, if their mailbox is kept.
         self._unread: dict[str, Unread] = {}
         self._end: ExitReason | None = None
+        # What went wrong while an event was handled in the task of somebody else: it is the supervisor's own crash.
+        self._broken: BaseException | None = None
+        # Whether its task handles nothing any more, and perhaps waits for children yet.
+        self._deaf = False
 
     # -- the life of the supervisor -----------------------------------------------------------------------
 
@@ -94,18 +98,25 @@ class SupervisorTask(Behaviour):
         try:
             async with trio.open_nursery() as self.nursery:
                 self._post(p.Start())
-                while self._end is None:
-                    await self._attend()
+                try:
+                    while self._end is None:
+                        await self._attend()
+                finally:
+                    self._deaf = True
+                    self._refuse_all()
         finally:
             self.ended = True
             for unread in [*self._unread.values(), *(life.if_used(Unread) for life in self._lives.values())]:
                 if unread is not None:
                     unread.drop()
-            for waiting in self._waiting.values():
-                waiting.answered.set()
+            self._refuse_all()
         if isinstance(self._end, Crashed):
             raise self._end.exception
         life.exit_reason = self._end
+
+    def _refuse_all(self) -> None:
+        for waiting in self._waiting.values():
+            waiting.answered.set()
 
     def _stop(self) -> None:
         self._life.scope.deadline = self._life.stop_deadline
@@ -118,6 +129,8 @@ class SupervisorTask(Behaviour):
             with trio.CancelScope(deadline=self._alarm):
                 await self._park()
             self._look_at_the_clock()
+        if self._broken is not None:
+            raise self._broken
         while self._inbox and self._end is None:
             self._handle(self._inbox.popleft())
 
@@ -131,8 +144,11 @@ class SupervisorTask(Behaviour):
             self._inbox.append(event)
             self._wake()
         else:
-            self._handle(event)
-            if self._inbox or self._end is not None:
+            try:
+                self._handle(event)
+            except BaseException as error:  # noqa: BLE001  (Ctrl-C may hit anywhere; raised in the supervisor's task)
+                self._broken = error
+            if self._inbox or self._end is not None or self._broken is not None:
                 self._wake()
 
     def _handle(self, event: p.Event) -> None:
@@ -211,7 +227,10 @@ class SupervisorTask(Behaviour):
             case p.RenewSpec():
                 life = self._lives[action.id]
                 # It holds the name that it was started with, until it ends.
-                life.spec = evolve(action.spec, name=life.spec.name)
+                was = life.spec
+                life.spec = evolve(
+                    action.spec, start=was.start, name=was.name, init_timeout=was.init_timeout, mailbox=was.mailbox
+                )
             case p.ScheduleRetry():
                 self._schedule(action)
             case p.Reply():
@@ -241,10 +260,8 @@ class SupervisorTask(Behaviour):
 
     def _drop_what_nobody_will_read(self, id_: object) -> None:
         """Look whether the child that an event was about comes back; only that one, as there may be many."""
-        if isinstance(id_, str) and id_ in self._unread:
-            state = self.core.child(id_)
-            if state is None or state.status not in ("starting", "restarting"):
-                self._unread.pop(id_).drop()
+        if isinstance(id_, str) and id_ in self._unread and not self.core.returns(id_):
+            self._unread.pop(id_).drop()
 
     def _tell_decision(self, decision: p.Decision) -> None:
         bus = self.runtime.events
@@ -284,7 +301,7 @@ class SupervisorTask(Behaviour):
 
     async def request(self, request: p.Request) -> Ref | None:
         """Have the core serve `request`; return the ref of the child that was started by it, if one was."""
-        if self.ended:
+        if self._deaf:
             raise SupervisorStopped(self.path)
         waiting = self._waiting[request] = _Waiting()
         self._post(request)

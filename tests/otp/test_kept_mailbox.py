@@ -347,19 +347,19 @@ async def test_a_storm_of_crashes_loses_no_message_but_the_poison_and_no_reply(s
 
 async def test_many_that_wait_for_their_next_incarnation_do_not_cost_the_square_of_their_number(monkeypatch):
     looked = 0
-    child_of = SupervisorCore.child
+    returns = SupervisorCore.returns
 
     def count(core, id_):
         nonlocal looked
         looked += 1
-        return child_of(core, id_)
+        return returns(core, id_)
 
     _, actor = keeper()
     children = [
         child(actor, id=str(i), mailbox=Mailbox(kept=True), backoff=Backoff(initial=9, jitter=0)) for i in range(100)
     ]
     async with open_supervisor(Supervisor(children, intensity=1000), log=False) as supervisor:
-        monkeypatch.setattr(SupervisorCore, "child", count)
+        monkeypatch.setattr(SupervisorCore, "returns", count)
         for i in range(100):
             supervisor.ref(str(i)).send(boom)
             supervisor.ref(str(i)).send("unread")

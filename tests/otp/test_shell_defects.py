@@ -1,0 +1,198 @@
+"""What a review found in the shell around the core, each forced to happen again."""
+
+import gc
+import signal
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import pytest
+import trio
+
+from otp import (
+    Actor,
+    Backoff,
+    Crashed,
+    Mailbox,
+    MessagesDropped,
+    RecordedError,
+    Runtime,
+    Supervisor,
+    SupervisorStopped,
+    child,
+    open_supervisor,
+)
+from otp.testing import capture_events, run_virtual
+
+ROOT = Path(__file__).parents[2]
+
+INTERRUPTED = """
+import signal, sys, trio
+import otp._supervisor as shell
+from otp import Actor, Supervisor, child, open_supervisor
+
+Life = shell.Life
+def interrupted(spec, *args):
+    if spec.id == "b":
+        signal.raise_signal(signal.SIGINT)
+    return Life(spec, *args)
+shell.Life = interrupted
+
+class Cleans(Actor):
+    async def terminate(self, reason):
+        print("cleaned", self.context.id, flush=True)
+
+async def main():
+    signal.alarm(20)  # so that a hang is a failure
+    children = [child(Cleans, id="a")] + [child(Cleans, id="b")] * (sys.argv[1] == "start")
+    async with open_supervisor(Supervisor(children), log=False) as supervisor:
+        await trio.sleep(0.05)
+        await supervisor.start_child(child(Cleans, id="b"))
+
+try:
+    trio.run(main)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("when", ["start", "request"])
+def test_ctrl_c_in_the_middle_of_a_decision_ends_the_tree_in_order(tmp_path, when):
+    """Between what the core has decided and what is done about it: the rest of that is lost."""
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED)
+    ran = subprocess.run(
+        [sys.executable, script, when],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT)},
+        timeout=60,
+    )
+    assert ran.returncode != -signal.SIGALRM, "it hangs"
+    assert (ran.stdout, ran.stderr) == ("cleaned a\ninterrupted\n", "")
+
+
+@pytest.mark.parametrize("backoff", [None, Backoff(initial=2.0, jitter=0.0)])
+def test_a_kept_mailbox_survives_a_group_that_waits(backoff):
+    got = []
+
+    class Fails(Actor):
+        async def handle_message(self, message):
+            raise ValueError
+
+    class Keeps(Actor):
+        async def handle_message(self, message):
+            got.append(message)
+            if len(got) == 1:
+                await trio.sleep_forever()
+
+    async def main():
+        runtime = Runtime()
+        children = [child(Fails), child(Keeps, mailbox=Mailbox(kept=True), shutdown=1.0)]
+        tree = Supervisor(children, strategy="one_for_all", backoff=backoff)
+        with capture_events(runtime) as events:
+            async with open_supervisor(tree, runtime=runtime, log=False) as supervisor:
+                for number in range(4):
+                    supervisor.ref("Keeps").send(number)
+                await trio.sleep(0.1)
+                supervisor.ref("Fails").send("now")
+                await trio.sleep(20)
+        assert got == [0, 1, 2, 3]
+        assert not events.of(MessagesDropped)
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("shutdown", [50.0, "infinity"])
+def test_a_supervisor_that_was_cut_short_refuses_what_its_children_ask_of_it(shutdown):
+    refused = []
+
+    class Asks(Actor):
+        async def terminate(self, reason):
+            with pytest.raises(SupervisorStopped):
+                await self.context.supervisor.start_child(child(Asks, id="more"))
+            refused.append(trio.current_time())
+
+    class Slow(Actor):
+        async def terminate(self, reason):
+            await trio.sleep(100)
+
+    async def main():
+        inner = Supervisor([child(Asks, shutdown=shutdown), child(Slow, shutdown=1000.0)])
+        tree = Supervisor([child(inner, id="inner", shutdown=1.0)])
+        async with open_supervisor(tree, log=False) as supervisor:
+            await supervisor.terminate_child("inner")
+        assert refused == [1.0]
+
+    run_virtual(main)
+
+
+def test_who_crashes_while_it_is_terminated_is_not_kept_alive():
+    class Heavy:
+        pass
+
+    kept = []
+
+    class Fails(Actor):
+        async def init(self):
+            self.heavy = Heavy()
+            kept.append(weakref.ref(self.heavy))
+
+        async def terminate(self, reason):
+            raise ValueError("in terminate")
+
+    async def main():
+        async with open_supervisor(Supervisor([child(Fails)]), log=False) as supervisor:
+            await supervisor.terminate_child("Fails")
+            gc.collect()
+            (info,) = supervisor.which_children()
+            assert isinstance(info.reason, Crashed)
+            assert isinstance(info.reason.exception, RecordedError)
+            assert kept[0]() is None
+
+    run_virtual(main)
+
+
+def test_a_change_leaves_the_living_incarnation_what_it_was_started_as():
+    class Links(Actor):
+        async def handle_call(self, other):
+            self.link(other)
+
+    class Fails(Actor):
+        async def handle_message(self, message):
+            raise ValueError
+
+    async def main():
+        fails = child(Fails, restart="temporary")
+        async with open_supervisor(Supervisor([child(Links, id="a"), fails]), log=False) as supervisor:
+            ref = supervisor.ref("a")
+            await ref.call(supervisor.ref("Fails"))
+            await supervisor.change(Supervisor([child(Supervisor([]), id="a"), fails]))
+            supervisor.ref("Fails").send("now")
+            await trio.sleep(1)
+            assert not ref.alive, "links end all but supervisors"
+            assert supervisor.supervisor("a").alive
+
+    run_virtual(main)
+
+
+def test_an_argument_that_cannot_be_shown_is_no_failure_of_the_supervisor():
+    class Bad:
+        def __repr__(self):
+            raise RuntimeError("repr")
+
+    async def works(_):
+        await trio.sleep_forever()
+
+    async def main():
+        pool = Supervisor([child(works)], strategy="simple_one_for_one")
+        async with open_supervisor(pool, log=False) as supervisor:
+            ref = await supervisor.start_instance(1)
+            with pytest.raises(TypeError, match=r"2 arguments that cannot be shown \(RuntimeError\)"):
+                await supervisor.start_instance(1, Bad())
+            assert ref is not None
+            assert ref.alive
+
+    run_virtual(main)
