@@ -1,6 +1,7 @@
 """What a review found in the shell around the core, each forced to happen again."""
 
 import gc
+import os
 import signal
 import subprocess
 import sys
@@ -67,7 +68,7 @@ def test_ctrl_c_in_the_middle_of_a_decision_ends_the_tree_in_order(tmp_path, whe
         capture_output=True,
         text=True,
         check=False,
-        env={"PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         timeout=60,
     )
     assert ran.returncode != -signal.SIGALRM, "it hangs"
