@@ -44,6 +44,8 @@ class Cleans(Actor):
     async def terminate(self, reason):
         print("cleaned", self.context.id, flush=True)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where our own parent ignores it
+
 async def main():
     signal.alarm(20)  # so that a hang is a failure
     children = [child(Cleans, id="a")] + [child(Cleans, id="b")] * (sys.argv[1] == "start")
