@@ -197,7 +197,8 @@ class EventBus:
 
     def wants(self, kind: type) -> bool:
         """Whether anybody listens to events of this kind: ask before building one that costs something."""
-        return bool(self._subscribers) and bool(self._for(kind))
+        found = self._wanted.get(kind)
+        return bool(self._for(kind) if found is None else found)
 
     def emit(self, event: object) -> None:
         """Hand `event` to its subscribers. Never raises for what a subscriber does."""

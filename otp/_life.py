@@ -19,8 +19,6 @@ from ._ref import Ref
 from ._unread import Unread, tell_dropped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ._helpers import Helpers
     from ._runtime import Runtime
     from ._spec import ChildSpec
@@ -73,6 +71,14 @@ class Parent(Protocol):
         ...
 
 
+class WindsDown(Protocol):
+    """What a life needs of a :class:`Behaviour`."""
+
+    def _wind_down(self, life: Life) -> None:
+        """The supervisor asks the child to stop: begin to, and come back at once."""
+        ...
+
+
 @final
 class Life:
     """One incarnation of a child."""
@@ -80,6 +86,7 @@ class Life:
     __slots__ = (
         "_ref",
         "answer_by",
+        "behaviour",
         "box",
         "cleanup",
         "cut_short",
@@ -89,7 +96,6 @@ class Life:
         "has_conditions",
         "helpers",
         "incarnation",
-        "on_stop",
         "parent",
         "parts",
         "runtime",
@@ -118,8 +124,8 @@ class Life:
         self.stop_asked = False
         self.stop_deadline = math.inf
         self.stopping: trio.Event | None = None
-        # Has it wind down, and sets the deadline of the scope. If there is none it looks at `stopping` by itself.
-        self.on_stop: Callable[[], None] | None = None
+        # What runs it, if that is something that knows how to wind down.
+        self.behaviour: WindsDown | None = None
         # The shielded scope in which the child cleans up, while it does; and whether one had to be cut short.
         self.cleanup: trio.CancelScope | None = None
         self.cut_short = False
@@ -211,10 +217,10 @@ class Life:
                 self._wind_down()
 
     def _wind_down(self) -> None:
-        if self.on_stop is None:
+        if self.behaviour is None:
             self.scope.deadline = self.stop_deadline
         else:
-            self.on_stop()
+            self.behaviour._wind_down(self)  # pyright: ignore[reportPrivateUsage]  # private to otp
 
     def _shorten_cleanup(self) -> None:
         if self.cleanup is not None:
@@ -235,6 +241,7 @@ class Life:
     def end(self, reason: ExitReason) -> None:
         """The life is over: nothing of it runs any more, and its name is free. Tell those who want to know."""
         self.box.end()
+        self.behaviour = None  # a ref that somebody keeps does not keep the actor
         if self.parts is not None:
             for part in list(self.parts.values()):
                 part.ended(reason)

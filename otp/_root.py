@@ -121,7 +121,7 @@ class _Root:
             async with trio.open_nursery() as self.nursery:
                 self.nursery.start_soon(self.runtime.calls.run)
                 self.nursery.start_soon(self.runtime.timers.run)
-                await run_child(self.life)
+                await run_child(lambda: self.life)
                 self.nursery.cancel_scope.cancel(reason="the tree has ended")
         if not self._stopping:
             outside.cancel(reason="the supervision tree has ended")

@@ -17,7 +17,7 @@ import heapq
 import itertools
 import math
 from collections import deque
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 import trio
 from attrs import evolve
@@ -25,12 +25,13 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, w
 
 from . import _events as events  # pyright: ignore[reportPrivateUsage]  # private to otp
 from . import _protocol as p  # pyright: ignore[reportPrivateUsage]  # private to otp
-from ._child import Behaviour, ChildContext, life_of, run_child
+from ._child import Behaviour, ChildContext, life_of
 from ._exit import Crashed, ExitReason, Shutdown
 from ._life import Life, Outcome
 from ._lifecycle import tell_end, tell_up
 from ._overdue import Overdue
 from ._refusals import SupervisorStopped
+from ._starters import Starters
 from ._statistics import ChildStatistics, SupervisorStatistics
 from ._strategy import SupervisorCore
 from ._supervisor_ref import SupervisorRef
@@ -39,6 +40,8 @@ from ._unread import Unread
 if TYPE_CHECKING:
     from ._ref import Ref
     from ._spec import Supervisor
+
+_ENDS: Final = (p.ChildIgnored, p.ChildFailedToStart, p.ChildDown)
 
 
 @final
@@ -93,10 +96,9 @@ class SupervisorTask(Behaviour):
         self.path = life.path
         self.runtime = life.runtime
         self.core = SupervisorCore(self._spec, path=self.path)
-        life.on_stop = self._stop
-        self._context = contextvars.copy_context()
         try:
             async with trio.open_nursery() as self.nursery:
+                self._starters = Starters(self.nursery, contextvars.copy_context())
                 self._post(p.Start())
                 try:
                     while self._end is None:
@@ -118,8 +120,8 @@ class SupervisorTask(Behaviour):
         for waiting in self._waiting.values():
             waiting.answered.set()
 
-    def _stop(self) -> None:
-        self._life.scope.deadline = self._life.stop_deadline
+    def _wind_down(self, life: Life) -> None:
+        life.scope.deadline = life.stop_deadline
         self._post(p.Stop(Shutdown()))
 
     async def _attend(self) -> None:
@@ -155,7 +157,7 @@ class SupervisorTask(Behaviour):
         """Let the core see the event, and do what it says."""
         self._handling = True
         try:
-            if isinstance(event, p.ChildIgnored | p.ChildFailedToStart | p.ChildDown):
+            if isinstance(event, _ENDS):
                 self._forget(event.id, event.incarnation)
             for action in self.core.handle(event):
                 self._do(action)
@@ -215,10 +217,9 @@ class SupervisorTask(Behaviour):
             case p.StartChild():
                 life = Life(action.spec, action.incarnation, self, self.runtime)
                 self._lives[action.id] = life
-                if left := self._unread.pop(action.id, None):
+                if self._unread and (left := self._unread.pop(action.id, None)):
                     life.box.inherit(left.messages)
-                # In the supervisor's context: that of the task in which this happens is none of the child's business.
-                self._context.run(self._spawn, life)
+                self._starters.start(life, self.core.due)
             case p.StopChild():
                 life = self._lives[action.id]
                 life.ask_to_stop()
@@ -246,9 +247,6 @@ class SupervisorTask(Behaviour):
                 self._tell_decision(action.decision)
             case p.StartFailed() | p.GiveUp() | p.Stopped():
                 self._end = action.reason
-
-    def _spawn(self, life: Life) -> None:
-        self.nursery.start_soon(run_child, life, name=life.spec.id)
 
     def _forget(self, id_: str, incarnation: int) -> None:
         life = self._lives.get(id_)
