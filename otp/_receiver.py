@@ -71,7 +71,7 @@ async def receive(actor: Receiver, life: Life) -> ExitReason:
 
 async def _answer(actor: Receiver, life: Life, request: Request) -> None:
     """Handle a call, unless nobody waits for the answer any more."""
-    if request.task is None or request.deadline <= trio.current_time():
+    if request.task is None or request.deadline <= life.runtime.now():
         life.runtime.skipped_calls += 1
         return
     life.box.running = request

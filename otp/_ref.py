@@ -128,7 +128,8 @@ class Ref:
             raise ValueError(f"timeout must be a number of seconds >= 0, or math.inf, not {timeout!r}")
         if task is box.owner:
             raise CallingSelf(self.path)
-        expires = trio.current_time() + timeout
+        runtime = self._life.runtime
+        expires = runtime.now() + timeout
         deadline = trio.current_effective_deadline()
         if expires < deadline:
             deadline = expires
@@ -142,7 +143,7 @@ class Ref:
         slot = Request(request, self._life, task, expires, deadline)
         box.put(slot)
         if timeout == DEFAULT_TIMEOUT:
-            self._life.runtime.calls.watch(slot)
+            runtime.calls.watch(slot)
             return await wait_task_rescheduled(slot.abandon)
         with trio.CancelScope(deadline=expires):
             return await wait_task_rescheduled(slot.abandon)

@@ -115,6 +115,7 @@ class _Root:
         """Run the tree. When it ends although nobody asked for that, cancel what is going on `outside`."""
         self.runtime.on_interrupt.append(lambda: outside.cancel(reason="Ctrl-C, or sys.exit in a child"))
         self.runtime.root_statistics = self._statistics
+        self.runtime.now = trio.lowlevel.current_clock().current_time
         # A cancellation from outside must not reach the children: it would stop all of them at once. It reaches the
         # body of the `async with`, and that stops the tree in order.
         with trio.CancelScope(shield=True):

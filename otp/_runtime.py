@@ -102,6 +102,8 @@ class Runtime:
         """The children that were asked to stop and have not ended; without supervisors."""
         self.guest_numbers = itertools.count(1)
         """The incarnations of guests: they may have a path again and again, but never a number."""
+        self.now: Callable[[], float] = trio.current_time
+        """Trio's clock. While the tree runs it is read here, since looking for it takes longer than reading it."""
         self.up = False
         """True from when the root supervisor has started all its children until it begins to stop."""
         self.late_replies = 0

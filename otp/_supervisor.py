@@ -183,24 +183,24 @@ class SupervisorTask(Behaviour):
 
     def child_begins(self, life: Life) -> None:
         """The child begins its init, for which it has `init_timeout`."""
-        self._overdue.starts(life, trio.current_time())
+        self._overdue.starts(life, self.runtime.now())
         self._wake_at(self._overdue.next_look())
 
     def child_up(self, life: Life) -> None:
         """The child has finished its init."""
-        now = trio.current_time()
+        now = self.runtime.now()
         tell_up(life, now)
         self._overdue.is_up(life)
         self._post(p.ChildUp(life.spec.id, life.incarnation, now))
 
     def child_ending(self, life: Life, by: float) -> None:
         """The child has begun to end by itself, and has time for that until `by`."""
-        self._overdue.ends(life, by, trio.current_time())
+        self._overdue.ends(life, by, self.runtime.now())
         self._wake_at(self._overdue.next_look())
 
     def child_ended(self, life: Life, outcome: Outcome) -> None:
         """The child has ended; its task does nothing any more, its name is free."""
-        now = trio.current_time()
+        now = self.runtime.now()
         tell_end(life, outcome, now)
         id_, incarnation = life.spec.id, life.incarnation
         if outcome == "ignored":
@@ -223,7 +223,7 @@ class SupervisorTask(Behaviour):
             case p.StopChild():
                 life = self._lives[action.id]
                 life.ask_to_stop()
-                self._overdue.stops(life, trio.current_time())
+                self._overdue.stops(life, self.runtime.now())
                 self._wake_at(self._overdue.next_look())
             case p.RenewSpec():
                 life = self._lives[action.id]
@@ -269,7 +269,7 @@ class SupervisorTask(Behaviour):
     # -- time ---------------------------------------------------------------------------------------------
 
     def _schedule(self, action: p.ScheduleRetry) -> None:
-        now = trio.current_time()
+        now = self.runtime.now()
         due = p.RetryDue(action.generation, now + action.delay)
         if action.delay <= 0:
             self._inbox.append(due)  # behind what is already waiting: that is served between two tries
@@ -288,7 +288,7 @@ class SupervisorTask(Behaviour):
         return min(overdue, self._retries[0][0]) if self._retries else overdue
 
     def _look_at_the_clock(self) -> None:
-        now = trio.current_time()
+        now = self.runtime.now()
         while self._retries and self._retries[0][0] <= now:
             due = heapq.heappop(self._retries)[2]
             self._inbox.append(p.RetryDue(due.generation, now))
@@ -332,7 +332,7 @@ class SupervisorTask(Behaviour):
         return SupervisorStatistics(
             path=self.path,
             strategy=spec.strategy,
-            restarts=self.core.restarts(trio.current_time()),
+            restarts=self.core.restarts(self.runtime.now()),
             intensity=spec.intensity,
             period=spec.period,
             decisions=self.core.history,
