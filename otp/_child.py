@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 class Behaviour(ABC):
     """A child that winds itself down when it is asked to. Subclass it for a new kind of worker.
 
-    :class:`Actor` is one. The factory given to :func:`child` makes a new object for each incarnation, so nothing
-    is left over from the last.
+    It is what a special process is in OTP; :class:`Actor` is one. The factory given to :func:`child` makes a new object
+    for each incarnation, so nothing is left over from the last.
     """
 
     @abstractmethod
@@ -123,7 +123,7 @@ class ChildContext:
         """Say that init is done; calling it again changes nothing.
 
         The supervisor starts the next child only after this. An end before it is a failed start, and
-        `init_timeout` applies until it.
+        `init_timeout` applies until it. (OTP: ``proc_lib:init_ack``.)
         """
         self._life.started()
 

@@ -18,6 +18,7 @@ from ._protocol import Decision
 OverflowedWhere: TypeAlias = Literal["dropped", "diverted"]
 """What became of a message that did not fit."""
 StuckAfter: TypeAlias = Literal["asked to stop", "began to end", "began to start"]
+"""Since when a child should have ended, or be up; see `ChildStuck`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -67,7 +68,8 @@ class ChildStuck(ChildEvent):
     """A child was to end and then cancelled, and still goes on 5 seconds later. The supervisor waits for it.
 
     Cancelled it was because its `shutdown` or `init_timeout` was over. So is an actor that has crashed, or ends by
-    itself, and is not done with its cleanup, or with its helper tasks, within its `shutdown` time.
+    itself, and is not done with its cleanup, or with its helper tasks, within its `shutdown` time. In OTP it would have
+    been killed by then; here that is not possible.
     """
 
     after: StuckAfter = "asked to stop"

@@ -34,10 +34,12 @@ class Group:
         workers.send_all(Reload())
 
     A group is there as soon as somebody joins or watches it. All of this works within a supervised task or the body of
-    :func:`open_supervisor`. :meth:`Actor.monitor_group` tells of joins and leaves.
+    :func:`open_supervisor`. :meth:`Actor.monitor_group` tells of joins and leaves. This is OTP's ``pg``, within one
+    tree.
     """
 
     name: str
+    """Not empty."""
 
     def __attrs_post_init__(self) -> None:
         checks.text("name", self.name)
@@ -68,6 +70,9 @@ class Group:
 
         Returns:
             How many got it.
+
+        Raises:
+            NoMailbox: if a member takes no messages; those after it do not get this one.
         """
         sent = 0
         for ref in self.members():
@@ -87,6 +92,7 @@ class Group:
         Raises:
             NotAlive: if there is no member that is alive.
             MailboxFull: if none has room; of the last one that was tried.
+            NoMailbox: if the one whose turn it is takes no messages.
         """
         failed: NotAlive | MailboxFull = NotAlive(f"group {self.name}")
         groups = current_life().runtime.groups
@@ -108,6 +114,7 @@ class Joined(MonitorNotice):
     """A child has joined a group."""
 
     group: Group
+    """Which."""
     ref: Ref = attrs.field(eq=id)
     """Who has joined."""
 
@@ -117,6 +124,7 @@ class Left(MonitorNotice):
     """A child has left a group, or has ended."""
 
     group: Group
+    """Which."""
     ref: Ref = attrs.field(eq=id)
     """Who has left."""
     reason: ExitReason | None
