@@ -417,7 +417,9 @@ class Rules:
         else:
             last = in_order[-1]
             unfinished = last == self.coming_up and self.phase != "ending" and last not in self.enders
-            stops = [] if unfinished else [last]
+            # Nobody breaks off the start, but a request is served whatever else is slow.
+            candidates = [id_ for id_ in in_order if id_ in self.enders] if unfinished else in_order
+            stops = candidates[-1:]
         for id_ in stops:
             self.orders.add(("stop", id_))
             self.up.discard(id_)
