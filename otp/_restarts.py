@@ -68,6 +68,14 @@ class Restarts:
         else:
             self._follow(slot, now, for_good=not fails)
 
+    def failed_to_start(self, slot: Slot, now: float) -> None:
+        """It was being restarted: it is tried again, unless a change has made it temporary meanwhile."""
+        if slot.spec.restart == "temporary":
+            self._lay_to_rest(slot, now)
+            self._follow(slot, now, for_good=True)
+        else:
+            self.fail(slot, now, retry=True)
+
     def booted(self) -> None:
         """The boot is over, and so is the wait of those that have ended in it."""
         early, self._early = self._early, []

@@ -173,7 +173,7 @@ class SupervisorCore:
             state.note(now, slot, "roll back")
             state.end(p.StartFailed(Crashed(FailedToStart(state.path, slot.id, reason))))
         elif not taken_down:  # otherwise its group restarts it
-            self._restarts.fail(slot, now, retry=True)
+            self._restarts.failed_to_start(slot, now)
         elif not slot.due and slot.generation is None:  # but not one that a change has made temporary meanwhile
             self._roster.drop(slot)
 

@@ -126,8 +126,12 @@ class Rules:
                 self._answer_failure(id_)
             elif self.phase == "booting":
                 self.stop(StartFailed)
-            elif not condemned:
+            elif not condemned and self.children[id_].restart != "temporary":
                 self._fail(id_, now, retry=True)
+            elif not condemned:  # made temporary while it came up: an end like any other of such a child
+                spec = self.children[id_]
+                self._forget(id_)
+                self._ended_for_good(spec)
             elif id_ not in self.missing and id_ not in self.waiting:
                 self._forget(id_)
         elif not starting:
