@@ -80,7 +80,8 @@ class Restarts:
         """The boot is over, and so is the wait of those that have ended in it."""
         early, self._early = self._early, []
         for slot, now, for_good in early:
-            # Not if it was terminated meanwhile, or returns with the group of one that failed before it.
+            # A failure not if it was terminated meanwhile, or returns with the group of one that failed before it. The
+            # end of a significant child always, also if somebody has brought it back: it did end, and that came first.
             if self._state.phase == "up" and (for_good or (slot.restarting and not slot.due)):
                 self._follow(slot, now, for_good=for_good)
 
