@@ -68,6 +68,10 @@ class Parent(Protocol):
         """The child has begun to end by itself, and has time for that until `by`."""
         ...
 
+    def child_hurried(self, life: Life, since: float) -> None:
+        """The child, which was asked to stop `since` then, has less time for that than it had."""
+        ...
+
     def child_ended(self, life: Life, outcome: Outcome) -> None:
         """The child has ended; its task does nothing any more, its name is free."""
         ...
@@ -190,7 +194,7 @@ class Life:
         if not is_supervisor:
             # What a whole shutdown may take goes before what one child may: who comes late has less, or nothing.
             self.stop_deadline = min(self.stop_deadline, max(now, self.runtime.stop_by))
-            self.runtime.stopping.add(self)
+            self.runtime.stopping[self] = now
         if self.stopping is not None:
             self.stopping.set()
         self._shorten_cleanup()
@@ -201,14 +205,15 @@ class Life:
         else:
             self.scope.cancel(reason=f"{self.parent.path or 'the runtime'} stops {self.spec.id}")
 
-    def hurry(self) -> None:
-        """While it stops: what the whole shutdown may take has become less, so this child may take less, too."""
+    def hurry(self, since: float) -> None:
+        """While it stops, `since` then: the whole shutdown may take less now, so this child may take less, too."""
         deadline = max(trio.current_time(), self.runtime.stop_by)
         if deadline < self.stop_deadline:
             self.stop_deadline = deadline
             self._shorten_cleanup()
             if self.up and self.winds_down:
                 self._wind_down()
+            self.parent.child_hurried(self, since)
 
     def _wind_down(self) -> None:
         if self.on_stop is None:

@@ -218,6 +218,11 @@ class SupervisorTask(Behaviour):
         self._overdue.ends(life, by, trio.current_time())
         self._wake_at(self._overdue.next_look())
 
+    def child_hurried(self, life: Life, since: float) -> None:
+        """The child, which was asked to stop `since` then, has less time for that than it had."""
+        self._overdue.stops(life, since)
+        self._wake_at(self._overdue.next_look())
+
     def child_ended(self, life: Life, outcome: Outcome) -> None:
         """The child has ended; its task does nothing any more, its name is free."""
         now = trio.current_time()

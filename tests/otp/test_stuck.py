@@ -153,6 +153,24 @@ async def test_nothing_is_remembered_of_those_that_have_ended():
         assert supervisor._task._overdue._expected == []
 
 
+@pytest.mark.parametrize("shutdown", [1000.0, "infinity"])
+@pytest.mark.parametrize("kind", [CleanupWillNotEnd, HelperWillNotEnd])
+async def test_when_the_shutdown_is_hurried_who_is_stuck_is_reported_by_the_new_deadline(kind, shutdown):
+    runtime = Runtime()
+    with capture_events(runtime) as events:
+        async with (
+            no_task_left(),
+            open_supervisor(Supervisor([child(kind, id="bad", shutdown=shutdown)]), runtime=runtime) as supervisor,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(supervisor.terminate_child, "bad")
+            await trio.sleep(10)
+            runtime.hurry(11, 12)
+            runtime.hurry(11, 13)  # later than it is already: it changes nothing
+    stuck = events.one(ChildStuck)
+    assert (stuck.at, stuck.after, stuck.waited) == (12 + 5, "asked to stop", 12 + 5)
+
+
 async def stubborn_task():
     await stubborn(60)
 
