@@ -290,7 +290,7 @@ async def run_child(life: Life) -> None:
             runtime.conditions.clear(life.path)
         runtime.stopping.pop(life, None)
         life.parent.child_ended(life, outcome)
-        life.stop_asked = True  # who asks for it now, not having heard yet, has nothing to wait for
+        life.over()
 
 
 def _refuse(life: Life, made: object) -> NoReturn:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, cast, f
 
 import trio
 
-from ._exit import ExitReason
+from ._exit import ExitReason, in_writing
 from ._mailbox import Box
 from ._part import Part
 from ._ref import Ref
@@ -243,6 +243,13 @@ class Life:
         if self.parts is not None:
             for part in list(self.parts.values()):
                 part.ended(reason)
+
+    def over(self) -> None:
+        """All have been told. What is left is for who keeps a ref, and has no hold of the child and its state."""
+        self.stop_asked = True  # who asks for it now, not having heard yet, has nothing to wait for
+        self.on_stop = self.failure = None
+        if self._ref is not None and self.box.reason is not None:
+            self.box.reason = in_writing(self.box.reason)
 
     def fail(self, error: BaseException) -> None:
         """A helper task of the child failed: so does the child."""
