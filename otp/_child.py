@@ -299,9 +299,9 @@ async def run_child(take: Callable[[], Life | None]) -> None:
         life.end(reason)
         if life.has_conditions:
             runtime.conditions.clear(life.path)
-        runtime.stopping.discard(life)
+        runtime.stopping.pop(life, None)
         life.parent.child_ended(life, outcome)
-        life.stop_asked = True  # who asks for it now, not having heard yet, has nothing to wait for
+        life.over()
 
 
 def _refuse(life: Life, made: object) -> NoReturn:

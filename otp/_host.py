@@ -52,6 +52,9 @@ class _House:
     def child_ending(self, life: Life, by: float) -> None:
         """Whether the host is stuck is for the host's supervisor to see."""
 
+    def child_hurried(self, life: Life, since: float) -> None:
+        """The same."""
+
     def child_ended(self, life: Life, outcome: Outcome) -> None:
         self.outcome = outcome
         tell_end(life, outcome, trio.current_time())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, cast, f
 
 import trio
 
-from ._exit import ExitReason
+from ._exit import ExitReason, in_writing
 from ._mailbox import Box
 from ._part import Part
 from ._ref import Ref
@@ -64,6 +64,10 @@ class Parent(Protocol):
 
     def child_ending(self, life: Life, by: float) -> None:
         """The child has begun to end by itself, and has time for that until `by`."""
+        ...
+
+    def child_hurried(self, life: Life, since: float) -> None:
+        """The child, which was asked to stop `since` then, has less time for that than it had."""
         ...
 
     def child_ended(self, life: Life, outcome: Outcome) -> None:
@@ -196,7 +200,7 @@ class Life:
         if not is_supervisor:
             # What a whole shutdown may take goes before what one child may: who comes late has less, or nothing.
             self.stop_deadline = min(self.stop_deadline, max(now, self.runtime.stop_by))
-            self.runtime.stopping.add(self)
+            self.runtime.stopping[self] = now
         if self.stopping is not None:
             self.stopping.set()
         self._shorten_cleanup()
@@ -207,14 +211,15 @@ class Life:
         else:
             self.scope.cancel(reason=f"{self.parent.path or 'the runtime'} stops {self.spec.id}")
 
-    def hurry(self) -> None:
-        """While it stops: what the whole shutdown may take has become less, so this child may take less, too."""
+    def hurry(self, since: float) -> None:
+        """While it stops, `since` then: the whole shutdown may take less now, so this child may take less, too."""
         deadline = max(trio.current_time(), self.runtime.stop_by)
         if deadline < self.stop_deadline:
             self.stop_deadline = deadline
             self._shorten_cleanup()
             if self.up and self.winds_down:
                 self._wind_down()
+            self.parent.child_hurried(self, since)
 
     def _wind_down(self) -> None:
         if self.behaviour is None:
@@ -241,10 +246,16 @@ class Life:
     def end(self, reason: ExitReason) -> None:
         """The life is over: nothing of it runs any more, and its name is free. Tell those who want to know."""
         self.box.end()
-        self.behaviour = None  # a ref that somebody keeps does not keep the actor
         if self.parts is not None:
             for part in list(self.parts.values()):
                 part.ended(reason)
+
+    def over(self) -> None:
+        """All have been told. What is left is for who keeps a ref, and has no hold of the child and its state."""
+        self.stop_asked = True  # who asks for it now, not having heard yet, has nothing to wait for
+        self.behaviour = self.failure = None
+        if self._ref is not None and self.box.reason is not None:
+            self.box.reason = in_writing(self.box.reason)
 
     def fail(self, error: BaseException) -> None:
         """A helper task of the child failed: so does the child."""

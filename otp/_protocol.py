@@ -167,7 +167,8 @@ class Change:
     ``TypeError`` if the new template's ``start`` does not take the arguments of an instance.
 
     What is under way goes on: a start, a stop, the wait for a restart. Who was taken down for a restart comes back
-    from it, whatever the new strategy and restart types say; these decide what happens from now on.
+    from it, whatever the new strategy and restart types say; these decide what happens from now on, also when
+    a start that is under way fails.
     """
 
     spec: Supervisor

@@ -25,8 +25,8 @@ class Ref:
     """The address of one incarnation of a child.
 
     When that incarnation ends the ref is dead for good: sending raises :exc:`NotAlive`, at once. It is what a pid is in
-    OTP. To reach whoever has
-    a *role*, give the child a `name` and use the name each time (:func:`whereis`, :func:`send`, :func:`call`).
+    OTP. To reach whoever has a *role*, give the child a `name` and use the name each time (:func:`whereis`,
+    :func:`send`, :func:`call`). A ref that is kept for longer keeps nothing of the child's state.
 
     Refs come from :func:`whereis`, ``SupervisorRef.ref(id)`` and ``context.ref``; they are compared by identity and
     belong to the trio run that they were made in: no other thread may use them.

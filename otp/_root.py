@@ -164,6 +164,9 @@ class _Root:
     def child_ending(self, life: Life, by: float) -> None:
         """It is a supervisor: that waits for its children, and says who is stuck."""
 
+    def child_hurried(self, life: Life, since: float) -> None:
+        """Nor has it a time of its own that could become less."""
+
     def child_ended(self, life: Life, outcome: Outcome) -> None:  # noqa: ARG002
         """The tree has ended."""
         self.runtime.root_statistics = None

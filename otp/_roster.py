@@ -172,6 +172,11 @@ class Roster:
             heappop(self._doomed)
         return None
 
+    def last_asked_for(self) -> Slot | None:
+        """The last in start order that is to be stopped because somebody asked for that: a rare question."""
+        asked_for = (slot for _, slot in self._doomed if slot.doomed and slot.stoppers)
+        return max(asked_for, key=lambda slot: slot.position, default=None)
+
     def begin_start(self, slot: Slot, incarnation: int) -> None:
         """The slot has its turn: a new incarnation is on its way up."""
         slot.due = False

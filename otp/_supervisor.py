@@ -106,6 +106,8 @@ class SupervisorTask(Behaviour):
                 finally:
                     self._deaf = True
                     self._refuse_all()
+                    if self._end is None:
+                        await self._outlast()
         finally:
             self.ended = True
             for unread in [*self._unread.values(), *(life.if_used(Unread) for life in self._lives.values())]:
@@ -115,6 +117,26 @@ class SupervisorTask(Behaviour):
         if isinstance(self._end, Crashed):
             raise self._end.exception
         life.exit_reason = self._end
+
+    async def _outlast(self) -> None:
+        """It was cut short, and all children with it. Nothing is decided any more, but who is stuck is said."""
+        self._handling = True  # what happens is only noted
+        self.nursery.cancel_scope.cancel(reason=f"{self.path} was cut short")
+        now = self.runtime.now()
+        for life in self._lives.values():
+            if not life.stop_asked:
+                self._overdue.ends(life, life.cleanup_deadline(), now)
+        # (Both: Ctrl-C may have come between the decision to start a child and its task.)
+        while self._lives and self.nursery.child_tasks:
+            if self._inbox:
+                event = self._inbox.popleft()
+                if isinstance(event, _ENDS):
+                    self._forget(event.id, event.incarnation)
+                continue
+            self._alarm = self._next_due()
+            with trio.CancelScope(deadline=self._alarm, shield=True):
+                await self._park()
+            self._look_at_the_clock()
 
     def _refuse_all(self) -> None:
         for waiting in self._waiting.values():
@@ -196,6 +218,11 @@ class SupervisorTask(Behaviour):
     def child_ending(self, life: Life, by: float) -> None:
         """The child has begun to end by itself, and has time for that until `by`."""
         self._overdue.ends(life, by, self.runtime.now())
+        self._wake_at(self._overdue.next_look())
+
+    def child_hurried(self, life: Life, since: float) -> None:
+        """The child, which was asked to stop `since` then, has less time for that than it had."""
+        self._overdue.stops(life, since)
         self._wake_at(self._overdue.next_look())
 
     def child_ended(self, life: Life, outcome: Outcome) -> None:
