@@ -198,7 +198,7 @@ class Actor(Behaviour):
             ValueError: if `seconds` is not a finite number >= 0.
         """
         checks.seconds("seconds", seconds)
-        _put_next(self._life, Idle(seconds))
+        _put_next(self._life, Idle(seconds, self._life.box))
 
     def after(self, seconds: float, message: object) -> Timer:
         """Send a message to itself in `seconds` (a finite number >= 0). What comes back can cancel it.

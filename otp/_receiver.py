@@ -51,7 +51,7 @@ async def receive(actor: Receiver, life: Life) -> ExitReason:
                 elif isinstance(message, Request):
                     await _answer(actor, life, message)
                 else:
-                    ending = await cast("Entry", message).act(actor, life)
+                    ending = await cast("Entry", message).act(actor)
                     if ending is not None:
                         return ending
                 # Look at the clock after 1, 2, 4, ... messages: that is cheap for fast handlers, and with slow ones

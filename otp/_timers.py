@@ -82,10 +82,11 @@ class Timer(Entry):
         self.due += (missed + 1) * self._interval
         return self.due
 
-    async def act(self, actor: Handlers, life: Life) -> None:
+    async def act(self, actor: Handlers) -> None:
         """Its turn in the mailbox: handle the message, if that is still wanted."""
         self._waits_in_box = False
-        if self._life is None:
+        life = self._life
+        if life is None:
             return
         if self._interval is None:
             self._life = None
