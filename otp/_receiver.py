@@ -9,10 +9,11 @@ import trio
 from trio.lowlevel import checkpoint, wait_task_rescheduled
 
 from ._call import Request, Turn
+from ._crash_report import tell_crash
 from ._deferred import DEFERRED, Owed
 from ._entries import ENTRIES, Entry, Handlers
 from ._exit import KILLED, Crashed, ExitReason, Stop
-from ._inspect import Describable, tell_crash
+from ._inspect import Describable
 from ._mailbox import BATCH, SLICE
 from ._unwrap import unwrap
 

@@ -192,7 +192,7 @@ class Ref:
             raise CallingSelf(self.path)
 
         async def look(actor: Describable) -> Inspection:
-            return inspection(actor, box.target)
+            return inspection(actor, box)
 
         expires = trio.current_time() + timeout
         query = Query(Turn(look), box.target, task, expires, expires)
