@@ -87,7 +87,7 @@ class Actor(Behaviour):
         """
         life = self._life
         if life.helpers is None:
-            life.helpers = Helpers(life)
+            life.helpers = Helpers(life.parent.nursery, life.spec.id, life.fail)
         return life.helpers
 
     # -- what an actor overrides --------------------------------------------------------------------------

@@ -12,8 +12,6 @@ from ._unwrap import unwrap
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ._life import Life
-
 Ts = TypeVarTuple("Ts")
 
 
@@ -25,16 +23,16 @@ class Helpers:
     scheduler pass, and has to be opened before anybody knows whether it will be used; this is made on first use.
     """
 
-    __slots__ = ("_cancelled", "_closed", "_early", "_life", "_nursery", "_opened")
+    __slots__ = ("_cancelled", "_closed", "_early", "_fail", "_nursery", "_opened")
 
-    def __init__(self, life: Life) -> None:
-        self._life = life
+    def __init__(self, around: trio.Nursery, whose: str, fail: Callable[[BaseException], None]) -> None:
+        self._fail = fail
         self._nursery: trio.Nursery | None = None
         self._early: list[Callable[[trio.Nursery], None]] = []
         self._cancelled = False
         self._opened = trio.Event()
         self._closed = trio.Event()
-        life.parent.nursery.start_soon(self._run, name=f"helpers of {life.spec.id}")
+        around.start_soon(self._run, name=f"helpers of {whose}")
 
     def start_soon(self, async_fn: Callable[[*Ts], Awaitable[object]], *args: *Ts, name: object = None) -> None:
         """Run ``async_fn(*args)`` in a task beside the actor's handlers, as :meth:`trio.Nursery.start_soon` does."""
@@ -84,6 +82,6 @@ class Helpers:
             error = unwrap(raised)
             if isinstance(error, trio.Cancelled):
                 raise
-            self._life.fail(error)
+            self._fail(error)
         finally:
             self._closed.set()

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ._helpers import Helpers
     from ._runtime import Runtime
     from ._spec import ChildSpec
-    from ._supervisor import SupervisorTask
     from ._supervisor_ref import SupervisorRef
 
 P = TypeVar("P", bound=Part)
@@ -137,8 +136,8 @@ class Life:
         self.exit_reason: ExitReason | None = None
         self.failure: BaseException | None = None
         self.helpers: Helpers | None = None
-        # The task that runs it, if the child is a supervisor.
-        self.supervisor: SupervisorTask | None = None
+        # The child as a supervisor, if it is one and runs.
+        self.supervisor: SupervisorRef | None = None
         # Until when the caller waits whose call is being handled.
         self.answer_by = math.inf
         # What an actor sends itself in its init.

@@ -144,9 +144,9 @@ class _Root:
     @property
     def supervisor(self) -> SupervisorRef:
         """The root supervisor."""
-        task = self.life.supervisor
-        assert task is not None
-        return task.ref
+        supervisor = self.life.supervisor
+        assert supervisor is not None
+        return supervisor
 
     @property
     def ref(self) -> SupervisorRef:

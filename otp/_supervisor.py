@@ -92,7 +92,7 @@ class SupervisorTask(Behaviour):
     async def serve(self, context: ChildContext) -> None:
         """Start the children, look after them until asked to stop or until it gives up, and stop them all."""
         self._life = life = life_of(context)
-        life.supervisor = self
+        life.supervisor = self.ref
         self.path = life.path
         self.runtime = life.runtime
         self.core = SupervisorCore(self._spec, path=self.path)
@@ -343,7 +343,7 @@ class SupervisorTask(Behaviour):
         life = self._lives.get(id_)
         return None if life is None else life.ref
 
-    def nested(self, id_: str) -> SupervisorTask | None:
+    def nested(self, id_: str) -> SupervisorRef | None:
         """The supervisor that runs as the child of that id, if it is alive and one."""
         life = self._lives.get(id_)
         return None if life is None else life.supervisor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Protocol, final
 
 import attrs
 
@@ -14,9 +14,10 @@ from ._refusals import ChildNotFound
 from ._spec import ChildSpec, Supervisor
 
 if TYPE_CHECKING:
+    from ._protocol import Request
     from ._runtime import Runtime
     from ._statistics import SupervisorStatistics
-    from ._supervisor import SupervisorTask
+    from ._strategy import SupervisorCore
 
 
 @attrs.frozen(kw_only=True)
@@ -39,6 +40,50 @@ class ChildInfo:
     """What it was started from, or would be."""
 
 
+class Administration(Protocol):
+    """What a ref needs of the supervisor: to be asked, and to be looked at. Who its children are, its core knows."""
+
+    @property
+    def path(self) -> str:
+        """Where it is in the tree."""
+        ...
+
+    @property
+    def runtime(self) -> Runtime:
+        """What the whole tree shares."""
+        ...
+
+    @property
+    def core(self) -> SupervisorCore:
+        """What it goes by, and what it knows of its children."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether it runs no more."""
+        ...
+
+    async def request(self, request: Request) -> Ref | None:
+        """Have the core serve `request`; return the ref of the child that was started by it, if one was."""
+        ...
+
+    def find(self, id_: str) -> Ref | None:
+        """The ref of the child of that id, if it is alive."""
+        ...
+
+    def nested(self, id_: str) -> SupervisorRef | None:
+        """The supervisor that runs as the child of that id, if it is alive and one."""
+        ...
+
+    def is_stuck(self, id_: str) -> bool:
+        """Whether the child of that id was reported as stuck."""
+        ...
+
+    def statistics(self) -> SupervisorStatistics:
+        """The supervisor and everything below it, in numbers."""
+        ...
+
+
 @final
 class SupervisorRef:
     """One incarnation of a supervisor, from outside.
@@ -53,7 +98,7 @@ class SupervisorRef:
 
     __slots__ = ("_task",)
 
-    def __init__(self, task: SupervisorTask) -> None:
+    def __init__(self, task: Administration) -> None:
         self._task = task
 
     def __repr__(self) -> str:
@@ -97,13 +142,13 @@ class SupervisorRef:
             NotAlive: if it is not alive at this moment.
             TypeError: if it is not a supervisor.
         """
-        task = self._task.nested(id)
-        if task is None:
+        found = self._task.nested(id)
+        if found is None:
             self.ref(id)
             if self._known(id).is_supervisor:  # it has been started just now, and its task has yet to run
                 raise NotAlive(f"{self.path}/{id}")
             raise TypeError(f"{self.path}/{id} is not a supervisor")
-        return task.ref
+        return found
 
     def which_children(self) -> list[ChildInfo]:
         """All children, in start order (OTP: the newest first)."""

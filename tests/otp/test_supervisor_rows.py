@@ -42,7 +42,7 @@ from otp import (
 )
 from otp._protocol import TerminateChild
 from otp.testing import capture_events, no_task_left
-from tests.otp.actors import Boom, Echo, Journal, boom
+from tests.otp.actors import Boom, Echo, Journal, boom, shell_of
 from tests.otp.virtual import virtual_time
 
 pytestmark = virtual_time
@@ -625,7 +625,7 @@ async def test_row_080_who_is_waiting_is_served_before_the_next_try():
     runtime = Runtime()
     async with open_supervisor(Supervisor([child(Broken, id="a")], intensity=100), runtime=runtime) as supervisor:
         # Asked before the supervisor hears that its first try has failed.
-        task = supervisor._task
+        task = shell_of(supervisor)
         runtime.events.subscribe(lambda _: task._post(TerminateChild("a")), ChildStartFailed)
         supervisor.ref("a").send(boom)
         await wait_all_tasks_blocked()

@@ -28,6 +28,7 @@ from otp import (
     open_supervisor,
 )
 from otp.testing import living_tasks, no_task_left, outline, run_virtual, settle
+from tests.otp.actors import shell_of
 from tests.otp.soak.checked_core import CheckedCore
 from tests.otp.soak.operations import Client, supervisors
 from tests.otp.soak.trees import STRATEGIES, a_tree
@@ -197,7 +198,7 @@ async def come_to_rest(world: World, root: SupervisorRef) -> bool:
 
 
 def is_busy(supervisor: SupervisorRef) -> bool:
-    task = supervisor._task
+    task = shell_of(supervisor)
     return (
         any(info.status not in ("running", "stopped", "parked") for info in supervisor.which_children())
         or any(life.box.queue or life.box.running or life.box.parked is None for life in actors_of(task))
@@ -217,19 +218,19 @@ def check_rest(world: World, root: SupervisorRef) -> None:
     truth = {path for path in {*world.alive, *world.cores} if world.lives(path)} - {root.path}
     known = {f"{each.path}/{info.id}" for each in trees for info in each.which_children() if info.status == "running"}
     world.claim(truth == known, f"children that only live: {truth - known}, that are only known: {known - truth}")
-    lives = [life for each in trees for life in each._task._lives.values()]
+    lives = [life for each in trees for life in shell_of(each)._lives.values()]
     world.claim({life.path for life in lives} == known, "a supervisor keeps what has ended")
     names = {record.name: path for path, record in world.alive.items() if record.name is not None}
     world.claim({name: ref.path for name, ref in runtime.registry.names().items()} == names, "names are left over")
     for each in trees:
-        task = each._task
+        task = shell_of(each)
         world.claim(not (task._inbox or task._waiting or task._overdue.stuck), f"{each} has something left")
     world.claim(not runtime.calls.waiting and not world.asked, "calls are left over")
     world.claim(not runtime.stopping, "children that were asked to stop are left over")
     helpers = sum(life.helpers is not None for life in lives)
     own = sum(record.kind == "task" for record in world.alive.values())  # each has one
     expected = 3 + len(lives) + helpers + own  # the root, and who watches calls and timers
-    ours = [task for task in living_tasks() if belongs_to(task, root._task._life.parent.nursery.parent_task)]
+    ours = [task for task in living_tasks() if belongs_to(task, shell_of(root)._life.parent.nursery.parent_task)]
     if len(ours) != expected:
         world.claim(False, f"{expected} tasks there should be, but there are {sorted(t.name for t in ours)}")
     world.settle_accounts()
