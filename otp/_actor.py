@@ -23,9 +23,11 @@ from ._inspect import OWN
 from ._links import Links
 from ._mailbox import insert_next
 from ._monitors import Monitor, Monitoring
+from ._overflow import Overflowing
 from ._receiver import ending_of, receive
 from ._ref import life_behind
 from ._timers import Timer, Timers
+from ._unread import close_mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -329,7 +331,8 @@ class Actor(Behaviour):
         """Init, handle messages, terminate. Called by the supervisor; what to override instead is listed above."""
         life = self._life = life_of(context)
         del context  # or it would be kept for as long as the actor lives, and there are many
-        life.box.open(life.spec.mailbox.limit)
+        mailbox = life.spec.mailbox
+        life.box.open(mailbox.limit, None if mailbox.when_full == "refuse" else Overflowing(life))
         life.box.owner = current_task()
         ending: ExitReason = KILLED
         # One function, however long: an idle actor is the frames that it waits in, and there are many of them.
@@ -346,7 +349,7 @@ class Actor(Behaviour):
                 raise
             finally:
                 life.answer_by = math.inf  # the caller of a call that was cut short knows
-                life.close_mailbox(ending)  # first of all: callers learn at once, not after the cleanup
+                close_mailbox(life, ending)  # first of all: callers learn at once, not after the cleanup
                 life.begin_to_end()
                 if life.helpers is not None or getattr(self.terminate, "__func__", None) is not Actor.terminate:
                     with self.context.cleanup():  # (for nothing it would be a fifth of the time an idle actor stops in)

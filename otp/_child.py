@@ -19,6 +19,7 @@ import trio
 from ._current import CURRENT, current_life
 from ._errors import InitTimeout, NeverStarted
 from ._exit import KILLED, Crashed, ExitReason, Ignore, Killed, Normal, Shutdown, Stop
+from ._unread import close_mailbox
 from ._unwrap import unwrap
 
 if TYPE_CHECKING:
@@ -295,7 +296,7 @@ async def run_child(take: Callable[[], Life | None]) -> None:
         if spec.name is not None:
             runtime.registry.release(spec.name, life.ref)
         reason = Normal() if outcome == "ignored" else outcome
-        life.close_mailbox(reason)
+        close_mailbox(life, reason)
         life.end(reason)
         if life.has_conditions:
             runtime.conditions.clear(life.path)

@@ -16,7 +16,6 @@ from ._exit import ExitReason, in_writing
 from ._mailbox import Box
 from ._part import Part
 from ._ref import Ref
-from ._unread import Unread, tell_dropped
 
 if TYPE_CHECKING:
     from ._helpers import Helpers
@@ -229,18 +228,6 @@ class Life:
     def _shorten_cleanup(self) -> None:
         if self.cleanup is not None:
             self.cleanup.deadline = min(self.cleanup.deadline, self.stop_deadline)
-
-    def close_mailbox(self, reason: ExitReason) -> None:
-        """Take no more messages. What is unread is dropped, and callers told, unless it is for the next incarnation."""
-        kept = self.spec.mailbox.kept and not self.guest
-        unread = self.box.close(reason, kept=kept)
-        if self.parts is not None:
-            for part in list(self.parts.values()):
-                part.mailbox_closed()
-        if kept and unread:
-            self.part(Unread).messages = unread
-        else:
-            tell_dropped(self, len(unread))
 
     def end(self, reason: ExitReason) -> None:
         """The life is over: nothing of it runs any more, and its name is free. Tell those who want to know."""

@@ -12,7 +12,7 @@ is its lane: it overtakes all messages, and the receiver needs no second look pe
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, Protocol, final
 
 import outcome
 import trio
@@ -21,7 +21,6 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, w
 from ._call import Request
 from ._entries import Entry, Halt, Notice
 from ._errors import MailboxFull, NoMailbox, NotAlive, OtpError
-from ._overflow import Overflowing
 from ._statistics import MailboxStatistics
 
 if TYPE_CHECKING:
@@ -46,6 +45,23 @@ _ENDED: Final = 5  # and its owner has cleaned up, too
 _EMPTY: Final[deque[object]] = deque(maxlen=0)  # shared by all boxes without messages; nothing is ever put in
 
 
+class OverflowPolicy(Protocol):
+    """What is done with a message that there is no room for, if it is not simply refused."""
+
+    @property
+    def count(self) -> int:
+        """How many messages were dropped or diverted."""
+        ...
+
+    def take(self, message: object) -> None:
+        """Find a place for it, or for another in its stead.
+
+        Raises:
+            MailboxFull: if there is none.
+        """
+        ...
+
+
 @final
 class Box:
     """The unread messages of one incarnation, its receiver's parking place, and the reason why it is closed."""
@@ -53,7 +69,19 @@ class Box:
     # Two limits: `limit` is what the hot path of send compares with, and is 0 as long as there is no deque and once
     # the box is closed. That makes all that is rare (first message, full, closed) one branch, and an idle actor
     # that never got a message carries no deque (600 bytes).
-    __slots__ = ("_full", "_senders", "limit", "owner", "parked", "queue", "reason", "running", "state", "target")
+    __slots__ = (
+        "_full",
+        "_overflow",
+        "_senders",
+        "limit",
+        "owner",
+        "parked",
+        "queue",
+        "reason",
+        "running",
+        "state",
+        "target",
+    )
 
     def __init__(self, target: Life) -> None:
         self.target = target
@@ -65,13 +93,15 @@ class Box:
         self.reason: ExitReason | None = None
         self.state = _NONE
         self._full = 0
+        self._overflow: OverflowPolicy | None = None
         self._senders: dict[Task, object] | None = None  # who waits for room, with what, in order
 
-    def open(self, limit: int) -> None:
-        """Accept up to `limit` messages from now on."""
+    def open(self, limit: int, overflow: OverflowPolicy | None = None) -> None:
+        """Accept up to `limit` messages from now on. What is one too many is for `overflow`; None refuses it."""
         if self.state == _NONE:
             self.state = _NEW
             self._full = limit
+            self._overflow = overflow
             if self.queue:
                 self._allocate()
 
@@ -242,12 +272,11 @@ class Box:
 
     def statistics(self) -> MailboxStatistics:
         """The mailbox in numbers."""
-        overflowing = self.target.if_used(Overflowing)
         return MailboxStatistics(
             unread=len(self.queue),
             limit=self._full,
             senders_waiting=len(self._senders) if self._senders else 0,
-            overflowed=0 if overflowing is None else overflowing.count,
+            overflowed=0 if self._overflow is None else self._overflow.count,
         )
 
     def put_slowly(self, message: object) -> None:
@@ -255,8 +284,8 @@ class Box:
         if self.state == _NEW:
             self._allocate()
             self.put(message)
-        elif self.state == _OPEN:
-            self.target.part(Overflowing).take(message)
+        elif self.state == _OPEN and self._overflow is not None:
+            self._overflow.take(message)
         else:
             raise self._refusal()
 

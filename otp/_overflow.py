@@ -12,7 +12,6 @@ from ._entries import ENTRIES, Notice
 from ._errors import MailboxFull, OtpError
 from ._events import MailboxOverflowed, OverflowedWhere
 from ._mailbox_spec import Divert
-from ._part import Part
 from ._ref import box_of
 
 if TYPE_CHECKING:
@@ -30,13 +29,13 @@ class Overflow:
 
 
 @final
-class Overflowing(Part):
-    """An overflowing mailbox: it counts."""
+class Overflowing:
+    """What the mailbox of a life does when it overflows: it counts."""
 
-    __slots__ = ("count",)
+    __slots__ = ("_life", "count")
 
     def __init__(self, life: Life) -> None:
-        super().__init__(life)
+        self._life = life
         self.count = 0
 
     def take(self, message: object) -> None:
@@ -46,7 +45,7 @@ class Overflowing(Part):
             MailboxFull: if that is to refuse it; if it is a call and would be dropped; and if who it would be diverted
                 to has no room either, or is not there.
         """
-        box, when_full = self.life.box, self.life.spec.mailbox.when_full
+        box, when_full = self._life.box, self._life.spec.mailbox.when_full
         if isinstance(when_full, Divert):
             self._divert(message, when_full.to)
         elif when_full == "drop_oldest":
@@ -65,29 +64,29 @@ class Overflowing(Part):
             raise self._full()
 
     def _divert(self, message: object, to: str) -> None:
-        ref = self.life.runtime.registry.get(to)
+        ref = self._life.runtime.registry.get(to)
         content = message.message if isinstance(message, Request) else message
         # One step only: two that divert to each other would go on for ever.
-        if ref is None or ref is self.life.ref or isinstance(content, Overflow):
+        if ref is None or ref is self._life.ref or isinstance(content, Overflow):
             raise self._full()
         other = box_of(ref)
-        overflow = Overflow(self.life.path, content)
+        overflow = Overflow(self._life.path, content)
         try:
             if isinstance(message, Request):
                 message.message, message.target = overflow, other.target
             other.put(message if isinstance(message, Request) else overflow)
         except OtpError as error:
             if isinstance(message, Request):
-                message.message, message.target = content, self.life
+                message.message, message.target = content, self._life
             raise self._full() from error
         self._tell(content, "diverted")
 
     def _full(self) -> MailboxFull:
-        return MailboxFull(self.life.path, self.life.spec.mailbox.limit)
+        return MailboxFull(self._life.path, self._life.spec.mailbox.limit)
 
     def _tell(self, message: object, what: OverflowedWhere) -> None:
         self.count += 1
-        life = self.life
+        life = self._life
         if life.runtime.events.wants(MailboxOverflowed):
             life.runtime.events.emit(
                 MailboxOverflowed(
