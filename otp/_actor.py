@@ -23,9 +23,9 @@ from ._inspect import OWN
 from ._links import Links
 from ._mailbox import insert_next
 from ._monitors import Monitor, Monitoring
+from ._names import life_behind
 from ._overflow import Overflowing
 from ._receiver import ending_of, receive
-from ._ref import life_behind
 from ._timers import Timer, Timers
 from ._unread import close_mailbox
 

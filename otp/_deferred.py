@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from . import _checks as checks
+from ._names import box_of
 from ._part import Part
-from ._ref import box_of
 
 if TYPE_CHECKING:
     from ._call import Request

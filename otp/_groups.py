@@ -15,8 +15,9 @@ from ._current import current_life
 from ._errors import MailboxFull, NotAlive
 from ._exit import ExitReason
 from ._monitors import Monitor, MonitorNotice
+from ._names import life_behind
 from ._part import Part
-from ._ref import Ref, life_behind
+from ._ref import Ref
 
 if TYPE_CHECKING:
     from ._life import Life

@@ -12,7 +12,7 @@ from ._entries import ENTRIES, Notice
 from ._errors import MailboxFull, OtpError
 from ._events import MailboxOverflowed, OverflowedWhere
 from ._mailbox_spec import Divert
-from ._ref import box_of
+from ._names import box_of
 
 if TYPE_CHECKING:
     from ._life import Life
