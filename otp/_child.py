@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, NoReturn, final
 
 import trio
 
-from ._current import CURRENT, current_life
+from ._current import CURRENT
 from ._errors import InitTimeout, NeverStarted
 from ._exit import KILLED, Crashed, ExitReason, Ignore, Killed, Normal, Shutdown, Stop
+from ._life import current_life
 from ._unread import close_mailbox
 from ._unwrap import unwrap
 

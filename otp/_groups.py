@@ -6,21 +6,16 @@ Members leave when they end, before anybody hears of that.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import attrs
 
 from . import _checks as checks
-from ._current import current_life
 from ._errors import MailboxFull, NotAlive
 from ._exit import ExitReason
+from ._life import Life, Part, current_life, life_at
 from ._monitors import Monitor, MonitorNotice
-from ._names import life_behind
-from ._part import Part
 from ._ref import Ref
-
-if TYPE_CHECKING:
-    from ._life import Life
 
 
 @attrs.frozen
@@ -51,16 +46,15 @@ class Group:
         Raises:
             NotAlive: if it has ended.
         """
-        life = life_behind(ref)
-        if life is None or life.box.ended:
+        life = life_at(ref)
+        if life.box.ended:
             raise NotAlive(ref.path)
         life.runtime.groups.join(self, life)
 
     def leave(self, ref: Ref) -> None:
         """Take the child out; nothing happens if it is not a member."""
-        life = life_behind(ref)
-        if life is not None:
-            life.runtime.groups.leave(self, life)
+        life = life_at(ref)
+        life.runtime.groups.leave(self, life)
 
     def members(self) -> tuple[Ref, ...]:
         """The members at this moment, in the order in which they joined (or were last sent to by :meth:`send_one`)."""

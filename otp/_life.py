@@ -2,7 +2,10 @@
 
 This is the mechanism. What behaviours get to see of it is :class:`ChildContext`, what other actors see is
 :class:`Ref`; both are thin and hold a :class:`Life`. There may be 100 000 of these, so everything that most
-children never use is made when it is first asked for.
+children never use is made when it is first asked for: its parts (:class:`Part`).
+
+What stands below this knows no life, but says what it needs of one: a ref and its callers an `Incarnation`, a mailbox
+and a call an `Addressee`. What is built on lives stands above: each part, and whatever runs a child.
 """
 
 from __future__ import annotations
@@ -12,9 +15,9 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, cast, f
 
 import trio
 
+from ._current import CURRENT
 from ._exit import ExitReason, in_writing
 from ._mailbox import Box
-from ._part import Part
 from ._ref import Ref
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from ._spec import ChildSpec
     from ._supervisor_ref import SupervisorRef
 
-P = TypeVar("P", bound=Part)
+P = TypeVar("P", bound="Part")
 
 Outcome: TypeAlias = ExitReason | Literal["ignored"]
 """How a life ended: the exit reason, or that the child said in its init that it is not needed."""
@@ -152,6 +155,11 @@ class Life:
         return f"{above}/{self.spec.id}" if above else self.spec.id
 
     @property
+    def task(self) -> trio.lowlevel.Task | None:
+        """The task in which it handles messages, if it is an actor."""
+        return self.box.owner
+
+    @property
     def guest(self) -> bool:
         """Whether it lives inside another child; see `host`."""
         return self.parent.has_guests
@@ -263,3 +271,42 @@ class Life:
         if shutdown == "infinity":
             return math.inf
         return trio.current_time() + (0.0 if shutdown == "brutal" else shutdown)
+
+
+class Part:
+    """What a life carries only if it uses it: timers, links, monitors, groups, calls that it owes an answer.
+
+    There may be 100 000 idle actors, and most use none of these. So each is an object of its own, made when it is first
+    asked for (``life.part(Timers)``), and :class:`Life` has one field for all of them. What they have in common is that
+    something is to be undone, or somebody to be told, when the life ends.
+    """
+
+    __slots__ = ("life",)
+
+    def __init__(self, life: Life) -> None:
+        self.life = life
+
+    def mailbox_closed(self) -> None:
+        """No message will be handled any more. The cleanup is still to come."""
+
+    def ended(self, reason: ExitReason) -> None:
+        """The life is over: nothing of it runs any more, and its name is free."""
+
+
+def life_at(ref: Ref) -> Life:
+    """The life that a ref is the address of."""
+    life = ref._life  # pyright: ignore[reportPrivateUsage]
+    assert isinstance(life, Life)  # nothing else makes refs
+    return life
+
+
+def current_life() -> Life:
+    """The life that is running.
+
+    Raises:
+        RuntimeError: if the caller is not in a supervised task.
+    """
+    life = CURRENT.get()
+    if isinstance(life, Life):
+        return life
+    raise RuntimeError("not in a supervised task: there is no current child here")

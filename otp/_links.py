@@ -10,19 +10,16 @@ child that was asked to stop goes on stopping in its own time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import attrs
 
 from ._entries import Notice
 from ._errors import LinkedExit, NotAlive
 from ._exit import Crashed, ExitReason, Normal, Stop
+from ._life import Life, Part
 from ._monitors import NoProcess
-from ._part import Part
 from ._ref import Ref
-
-if TYPE_CHECKING:
-    from ._life import Life
 
 
 @attrs.frozen(kw_only=True)

@@ -18,7 +18,7 @@ import outcome
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
-from ._call import Request
+from ._call import Addressee, Request
 from ._entries import Entry, Halt, Notice
 from ._errors import MailboxFull, NoMailbox, NotAlive, OtpError
 from ._statistics import MailboxStatistics
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, MutableSequence
 
     from ._exit import ExitReason
-    from ._life import Life
 
 BATCH: Final = 64
 """How many messages an actor handles at most before it lets other tasks run."""
@@ -83,7 +82,7 @@ class Box:
         "target",
     )
 
-    def __init__(self, target: Life) -> None:
+    def __init__(self, target: Addressee) -> None:
         self.target = target
         self.queue: deque[object] = _EMPTY
         self.limit = 0

@@ -7,17 +7,14 @@ overtake. Then a worker's result would come after the news of its end.) There ma
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import attrs
 
 from ._entries import Notice
 from ._exit import ExitReason
-from ._part import Part
+from ._life import Life, Part
 from ._ref import Ref
-
-if TYPE_CHECKING:
-    from ._life import Life
 
 
 @attrs.frozen

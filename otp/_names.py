@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ._call import DEFAULT_TIMEOUT, Call
-from ._current import current_life
 from ._errors import NotAlive
+from ._life import current_life, life_at
 from ._pending import PendingCall
 from ._ref import Ref
 
@@ -63,7 +63,7 @@ def box_of(target: Ref | str) -> Box:
 def life_behind(target: Ref | str) -> Life | None:
     """Whose ref it is, or who holds the name at this moment, if anybody does."""
     ref = whereis(target) if isinstance(target, str) else target
-    return None if ref is None else ref._life  # pyright: ignore[reportPrivateUsage]
+    return None if ref is None else life_at(ref)
 
 
 def _resolve(target: str | Ref) -> Ref:

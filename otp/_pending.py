@@ -126,7 +126,7 @@ class PendingCall(Generic[R]):
         await trio.lowlevel.checkpoint_if_cancelled()
         request = self._request
         if request is not None:
-            if request.target.box.owner is current_task():
+            if request.target.task is current_task():
                 raise CallingSelf(self._path)
             if self._event is None:
                 self._event = trio.Event()

@@ -14,7 +14,7 @@ from ._inspect import Describable, Inspection, inspection
 from ._pending import PendingCall
 
 if TYPE_CHECKING:
-    from ._life import Life
+    from ._current import Incarnation
     from ._mailbox import Box
     from ._statistics import MailboxStatistics
 
@@ -34,7 +34,7 @@ class Ref:
 
     __slots__ = ("__weakref__", "_box", "_life")
 
-    def __init__(self, life: Life) -> None:
+    def __init__(self, life: Incarnation) -> None:
         self._life = life
         self._box = life.box
 

@@ -20,11 +20,10 @@ import trio
 
 from . import _checks as checks
 from ._entries import Entry, Handlers
-from ._part import Part
+from ._life import Life, Part
 
 if TYPE_CHECKING:
     from ._exit import ExitReason
-    from ._life import Life
 
 _FEW: Final = 64
 """So many cancelled timers may always stay in the heap."""

@@ -8,11 +8,10 @@ import trio
 
 from ._call import Request
 from ._events import MessagesDropped
-from ._part import Part
+from ._life import Life, Part
 
 if TYPE_CHECKING:
     from ._exit import ExitReason
-    from ._life import Life
 
 
 @final

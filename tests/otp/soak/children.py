@@ -26,6 +26,7 @@ from otp import (
     Stop,
     Timer,
 )
+from otp._life import life_at
 from tests.otp.soak.world import Asked, Boom, Record, World
 
 if TYPE_CHECKING:
@@ -341,7 +342,8 @@ async def ask(world: World, ref: Ref, action: str, *, timeout: float, deadline: 
     except OtpError as error:
         what = type(error).__name__
         if isinstance(error, NotAlive) and not asked.forwarded:
-            closed = ref._life.stop_asked or ref._life.box.reason is not None
+            life = life_at(ref)
+            closed = life.stop_asked or life.box.reason is not None
             world.claim(closed, f"{ref} was called in vain, but is not stopping")
         late = isinstance(error, TimeoutError) and asked.returned == trio.current_time()
         world.claim(asked.returned is None or late, f"the answer to {asked} was lost: {error}")

@@ -36,6 +36,7 @@ from otp import (
     send,
     whereis,
 )
+from otp._life import life_at
 from otp.testing import crash
 from tests.otp.soak.children import ACTIONS, ANSWERS, Ask, Note, ask, brief
 from tests.otp.soak.trees import STRATEGIES, a_child, a_tree, is_tree
@@ -127,7 +128,8 @@ def operation(weight: int) -> Callable[[Operation], Operation]:
 
 def refuses(ref: Ref) -> bool:
     """Whether its mailbox is closed, or about to be."""
-    return ref._life.stop_asked or ref._life.box.reason is not None
+    life = life_at(ref)
+    return life.stop_asked or life.box.reason is not None
 
 
 def supervisors(root: SupervisorRef) -> Iterator[SupervisorRef]:
