@@ -22,7 +22,7 @@ from ._idle import Idle
 from ._inspect import OWN
 from ._links import Links
 from ._mailbox import insert_next
-from ._monitors import Monitor, Monitoring
+from ._monitoring import Monitoring
 from ._names import life_behind
 from ._overflow import Overflowing
 from ._receiver import ending_of, receive
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from ._groups import Group
     from ._life import Life
+    from ._monitors import Monitor
     from ._ref import Ref
 
 WIND_DOWN: Final = 0.75
@@ -251,7 +252,7 @@ class Actor(Behaviour):
         Together with ``group.members()`` right after it, that is all that is to be known: nothing falls in between.
         (OTP: ``pg:monitor``.) :meth:`demonitor` ends it.
         """
-        return self._life.runtime.groups.watch(group, self._life)
+        return self._life.part(Monitoring).on_group(group.name)
 
     def demonitor(self, monitor: Monitor) -> None:
         """End a monitor. No message of it comes any more, not even one that lies in the mailbox already.

@@ -14,7 +14,7 @@ from . import _checks as checks
 from ._errors import MailboxFull, NotAlive
 from ._exit import ExitReason
 from ._life import Life, Part, current_life, life_at
-from ._monitors import Monitor, MonitorNotice
+from ._monitors import MonitorNotice
 from ._ref import Ref
 
 
@@ -49,16 +49,15 @@ class Group:
         life = life_at(ref)
         if life.box.ended:
             raise NotAlive(ref.path)
-        life.runtime.groups.join(self, life)
+        life.part(Memberships).join(self)
 
     def leave(self, ref: Ref) -> None:
         """Take the child out; nothing happens if it is not a member."""
-        life = life_at(ref)
-        life.runtime.groups.leave(self, life)
+        life_at(ref).part(Memberships).leave(self)
 
     def members(self) -> tuple[Ref, ...]:
         """The members at this moment, in the order in which they joined (or were last sent to by :meth:`send_one`)."""
-        return current_life().runtime.groups.members(self)
+        return current_life().runtime.groups.members(self.name)
 
     def send_all(self, message: object) -> int:
         """Send a message to all members. Those that are stopping or have no room do not get it.
@@ -92,7 +91,7 @@ class Group:
         failed: NotAlive | MailboxFull = NotAlive(f"group {self.name}")
         groups = current_life().runtime.groups
         for ref in self.members():
-            groups.put_last(self, ref)
+            groups.put_last(self.name, ref)
             try:
                 ref.send(message)
             except MailboxFull as error:
@@ -127,7 +126,7 @@ class Left(MonitorNotice):
 
 
 @final
-class _Memberships(Part):
+class Memberships(Part):
     """The groups that a life is in."""
 
     __slots__ = ("groups",)
@@ -136,61 +135,25 @@ class _Memberships(Part):
         super().__init__(life)
         self.groups: dict[Group, None] = {}
 
+    def join(self, group: Group) -> None:
+        """Become a member."""
+        if group not in self.groups:
+            self.groups[group] = None
+            table, ref = self.life.runtime.groups, self.life.ref
+            table.add(group.name, ref)
+            for monitor in table.watching(group.name):
+                monitor.tell(Joined(monitor=monitor, group=group, ref=ref))
+
+    def leave(self, group: Group, reason: ExitReason | None = None) -> None:
+        """Be a member no more."""
+        if group in self.groups:
+            del self.groups[group]
+            table, ref = self.life.runtime.groups, self.life.ref
+            table.remove(group.name, ref)
+            for monitor in table.watching(group.name):
+                monitor.tell(Left(monitor=monitor, group=group, ref=ref, reason=reason))
+
     def ended(self, reason: ExitReason) -> None:
         """Leave all."""
         for group in list(self.groups):
-            self.life.runtime.groups.leave(group, self.life, reason)
-
-
-@final
-class Groups:
-    """All groups of one tree."""
-
-    __slots__ = ("_members", "_monitors")
-
-    def __init__(self) -> None:
-        self._members: dict[Group, dict[Ref, None]] = {}
-        self._monitors: dict[Group, dict[Monitor, None]] = {}
-
-    def members(self, group: Group) -> tuple[Ref, ...]:
-        """The members, in order."""
-        return tuple(self._members.get(group, ()))
-
-    def join(self, group: Group, life: Life) -> None:
-        """Add a member."""
-        members = self._members.setdefault(group, {})
-        if life.ref not in members:
-            members[life.ref] = None
-            life.part(_Memberships).groups[group] = None
-            for monitor in self._watching(group):
-                monitor.tell(Joined(monitor=monitor, group=group, ref=life.ref))
-
-    def leave(self, group: Group, life: Life, reason: ExitReason | None = None) -> None:
-        """Remove a member."""
-        members = self._members.get(group, {})
-        if life.ref in members:
-            del members[life.ref]
-            if not members:
-                del self._members[group]
-            life.part(_Memberships).groups.pop(group, None)
-            for monitor in self._watching(group):
-                monitor.tell(Left(monitor=monitor, group=group, ref=life.ref, reason=reason))
-
-    def put_last(self, group: Group, ref: Ref) -> None:
-        """Make a member the last in the order."""
-        members = self._members[group]
-        members[ref] = members.pop(ref)
-
-    def watch(self, group: Group, watcher: Life) -> Monitor:
-        """Have `watcher` told of joins and leaves."""
-        monitor = Monitor(watcher, group.name)
-        monitor.place(self._monitors.setdefault(group, {}))
-        return monitor
-
-    def _watching(self, group: Group) -> tuple[Monitor, ...]:
-        monitors = self._monitors.get(group)
-        if monitors is None:
-            return ()
-        if not monitors:  # the last of them was removed
-            del self._monitors[group]
-        return tuple(monitors)
+            self.leave(group, reason)

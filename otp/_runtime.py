@@ -5,22 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Protocol, final
 
 import attrs
 import trio
 
 from ._call import CallDeadlines
 from ._events import ConditionChanged, EventBus
-from ._groups import Groups
+from ._group_table import Groups
 from ._registry import Registry
 from ._spec import Supervisor
-from ._timers import TimerHeap
+from ._timer_heap import TimerHeap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from ._life import Life
     from ._spec import ChildSpec
     from ._statistics import RuntimeStatistics, SupervisorStatistics
 
@@ -74,6 +73,14 @@ class Conditions:
             self._events.emit(ConditionChanged(path=path, at=trio.current_time(), name=name, ok=ok, detail=detail))
 
 
+class Stopping(Protocol):
+    """A child that was asked to stop."""
+
+    def hurry(self, since: float) -> None:
+        """While it stops, `since` then: the whole shutdown may take less now."""
+        ...
+
+
 @final
 class Runtime:
     """What all children of one tree share. Every child finds it as ``context.runtime``.
@@ -99,7 +106,7 @@ class Runtime:
         """Set when that, and the deadlines of children that are stopping, were moved forward."""
         self.stop_by = math.inf
         """When, on trio's clock, all children are to have stopped, whatever their own `shutdown` is; see `run`."""
-        self.stopping: dict[Life, float] = {}
+        self.stopping: dict[Stopping, float] = {}
         """The children that were asked to stop and have not ended, and since when; without supervisors."""
         self.guest_numbers = itertools.count(1)
         """The incarnations of guests: they may have a path again and again, but never a number."""

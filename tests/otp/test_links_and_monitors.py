@@ -28,7 +28,7 @@ from otp import (
 )
 from otp._life import life_at
 from otp._links import Links
-from otp._monitors import Monitoring, Monitors
+from otp._monitoring import Monitoring, Monitors
 from otp.testing import capture_events, no_task_left
 from tests.otp.actors import Boom, Echo, boom, perform, sleeps
 from tests.otp.virtual import virtual_time
