@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, final
 import trio
 
 from . import _checks as checks
-from ._child import run_child
 from ._current import CURRENT
 from ._errors import NotAlive
 from ._exit import Crashed
 from ._life import Life, Outcome
 from ._log import log_events
+from ._run_child import run_child
 from ._runtime import Runtime
 from ._spec import Supervisor, child
 from ._unwrap import unwrap

@@ -243,10 +243,5 @@ class Runtime:
                 tell()
 
     def make(self, spec: ChildSpec) -> object:
-        """What the child is, made anew for this incarnation; a supervisor as a value becomes the task that runs it."""
-        made = spec.start if isinstance(spec.start, Supervisor) else spec.start()
-        if isinstance(made, Supervisor):
-            from ._supervisor import SupervisorTask
-
-            return SupervisorTask(made)
-        return made
+        """What the child is, made anew for this incarnation; a supervisor is the value that describes it."""
+        return spec.start if isinstance(spec.start, Supervisor) else spec.start()

@@ -40,6 +40,7 @@ from ._unread import Unread
 if TYPE_CHECKING:
     from ._ref import Ref
     from ._spec import Supervisor
+    from ._starters import RunChild
 
 _ENDS: Final = (p.ChildIgnored, p.ChildFailedToStart, p.ChildDown)
 
@@ -63,8 +64,9 @@ class SupervisorTask(Behaviour):
     nursery: trio.Nursery
     has_guests = False
 
-    def __init__(self, spec: Supervisor) -> None:
+    def __init__(self, spec: Supervisor, run_child: RunChild) -> None:
         self._spec = spec
+        self._run_child = run_child
         self.ref = SupervisorRef(self)
         self.ended = False
         # Events that the core has yet to see, in the order in which they happened. It sees them in the supervisor's
@@ -98,7 +100,7 @@ class SupervisorTask(Behaviour):
         self.core = SupervisorCore(self._spec, path=self.path)
         try:
             async with trio.open_nursery() as self.nursery:
-                self._starters = Starters(self.nursery, contextvars.copy_context())
+                self._starters = Starters(self._run_child, self.nursery, contextvars.copy_context())
                 self._post(p.Start())
                 try:
                     while self._end is None:
