@@ -24,7 +24,7 @@ from ._links import Links
 from ._mailbox import insert_next
 from ._monitoring import Monitoring
 from ._names import life_behind
-from ._overflow import Overflowing
+from ._overflow import overflow_policy
 from ._receiver import ending_of, receive
 from ._timers import Timer, Timers
 from ._unread import close_mailbox
@@ -332,8 +332,7 @@ class Actor(Behaviour):
         """Init, handle messages, terminate. Called by the supervisor; what to override instead is listed above."""
         life = self._life = life_of(context)
         del context  # or it would be kept for as long as the actor lives, and there are many
-        mailbox = life.spec.mailbox
-        life.box.open(mailbox.limit, None if mailbox.when_full == "refuse" else Overflowing(life))
+        life.box.open(life.spec.mailbox.limit, overflow_policy(life))
         life.box.owner = current_task()
         ending: ExitReason = KILLED
         # One function, however long: an idle actor is the frames that it waits in, and there are many of them.

@@ -30,7 +30,7 @@ class Overflow:
 
 @final
 class Overflowing:
-    """What the mailbox of a life does when it overflows: it counts."""
+    """What the mailbox of a life does when it overflows, and how often it did."""
 
     __slots__ = ("_life", "count")
 
@@ -42,8 +42,8 @@ class Overflowing:
         """Do with `message` what the spec says.
 
         Raises:
-            MailboxFull: if that is to refuse it; if it is a call and would be dropped; and if who it would be diverted
-                to has no room either, or is not there.
+            MailboxFull: if it is a call and would be dropped; and if who it would be diverted to has no room either, or
+                is not there.
         """
         box, when_full = self._life.box, self._life.spec.mailbox.when_full
         if isinstance(when_full, Divert):
@@ -99,6 +99,11 @@ class Overflowing:
                     count=self.count,
                 )
             )
+
+
+def overflow_policy(life: Life) -> Overflowing | None:
+    """What its spec says; None if that is to refuse, for which the mailbox needs nobody."""
+    return None if life.spec.mailbox.when_full == "refuse" else Overflowing(life)
 
 
 def _may_be_dropped(entry: object) -> bool:
