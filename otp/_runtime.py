@@ -104,7 +104,7 @@ class Runtime:
         self.guest_numbers = itertools.count(1)
         """The incarnations of guests: they may have a path again and again, but never a number."""
         self.up = False
-        """True from when the root supervisor has started all its children until it begins to stop."""
+        """True from when the root supervisor has started all its children until it is asked to stop, or has ended."""
         self.late_replies = 0
         """How many answers came when their caller had gone; they are dropped."""
         self.skipped_calls = 0

@@ -43,38 +43,49 @@ Uncounted, whatever was begun; only `charged` end as if they had run out."""
 
 @frozen(kw_only=True)
 class Capabilities:
-    """What may be relied on. `fence` says where (owner, epoch) is compared when work is finished."""
+    """What may be relied on."""
 
     transactions: bool
+    """Whether what the user, a queue and a checkpoint write can be committed together."""
     sql: bool
+    """Whether `Transaction.execute` takes SQL."""
     fence: Literal["statement", "script", "revision", "deadline"]
+    """Where (owner, epoch) is compared when work is finished; "deadline": nowhere, the holder looks at its clock."""
     durable: bool
+    """Whether what was committed outlives the process."""
     shared: Literal["process", "host", "network"]
+    """Who can use the same store."""
 
 
 @frozen(kw_only=True)
 class EngineStatistics:
-    """Counters since the engine was opened; gauges at the moment of asking.
-
-    `beat_late_max` is the longest time in seconds from a renewal being due to its commit.
-    """
+    """Counters since the engine was opened; gauges at the moment of asking."""
 
     writes: int = 0
+    """Functions that were run by `Engine.write`."""
     commits: int = 0
+    """Commits: of writes, several of which may share one, and of transactions."""
     transactions: int = 0
+    """Transactions of users that were begun."""
     outages: int = 0
+    """How often the connection to the store broke."""
     beats: int = 0
+    """Renewals of leases, each of all that are held."""
     beats_failed: int = 0
+    """Those that the store did not take."""
     beat_late_max: float = 0.0
+    """The longest time in seconds from a renewal being due to its commit."""
     leases_held: int = 0
+    """How many are held now."""
     leases_lost: int = 0
+    """How many were lost."""
 
 
 class Transaction(ABC):
     """The user's own transaction: `async with engine.transaction() as tx:`. Short, and last.
 
     Committed when the block is left normally, rolled back when it is left by an exception or a cancel, or
-    when it takes longer than its timeout. Use it from the task that opened it.
+    when it takes longer than its timeout. Use it from the task that opened it. `engine` is whose it is.
     """
 
     def __init__(self, engine: Engine[Any]) -> None:
@@ -115,9 +126,12 @@ class Engine(ABC, Generic[C]):
         stall_limit: once the loop has not run for so long, leases are no longer renewed (use the same figure
             for the liveness probe). math.inf switches that off.
 
+    Attributes:
+        owner: This process instance, as the store knows it: a uuid, another one after a fork.
     """
 
     kind: ClassVar[str]
+    """By which queues and checkpoints find their functions for this engine: "sqlite", "memory"."""
 
     def __init__(self, url: str, *, lease: float = 15.0, margin: float | None = None, stall_limit: float = 5.0) -> None:
         self.url = redacted(url)
@@ -137,7 +151,8 @@ class Engine(ABC, Generic[C]):
 
     @property
     @abstractmethod
-    def capabilities(self) -> Capabilities: ...
+    def capabilities(self) -> Capabilities:
+        """What may be relied on with this store."""
 
     @abstractmethod
     async def _open(self) -> Heartbeat:
@@ -182,7 +197,8 @@ class Engine(ABC, Generic[C]):
         """The holder's clock, for lease deadlines. Take it *before* the claim is sent."""
 
     @abstractmethod
-    def statistics(self) -> EngineStatistics: ...
+    def statistics(self) -> EngineStatistics:
+        """The engine in numbers, read at this moment."""
 
     # -- open and close ----------------------------------------------------------------------------
 
@@ -210,6 +226,7 @@ class Engine(ABC, Generic[C]):
 
     @property
     def is_open(self) -> bool:
+        """Whether it can be used: from the beginning of its block to the end."""
         return self._heartbeat is not None
 
     def _opened(self) -> Heartbeat:
