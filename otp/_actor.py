@@ -328,9 +328,9 @@ class Actor(Behaviour):
     async def serve(self, context: ChildContext) -> None:
         """Init, handle messages, terminate. Called by the supervisor; what to override instead is listed above."""
         life = self._life = life_of(context)
+        del context  # or it would be kept for as long as the actor lives, and there are many
         life.box.open(life.spec.mailbox.limit)
         life.box.owner = current_task()
-        life.on_stop = self._wind_down
         ending: ExitReason = KILLED
         # One function, however long: an idle actor is the frames that it waits in, and there are many of them.
         try:
@@ -349,7 +349,7 @@ class Actor(Behaviour):
                 life.close_mailbox(ending)  # first of all: callers learn at once, not after the cleanup
                 life.begin_to_end()
                 if life.helpers is not None or getattr(self.terminate, "__func__", None) is not Actor.terminate:
-                    with context.cleanup():  # for nothing it would be a fifth of the time that an idle actor stops in
+                    with self.context.cleanup():  # (for nothing it would be a fifth of the time an idle actor stops in)
                         try:
                             if life.helpers is not None:
                                 await life.helpers.cancel()
@@ -364,13 +364,12 @@ class Actor(Behaviour):
             raise ending.exception
         life.exit_reason = ending
 
-    async def _prepare(self) -> None:
+    def _prepare(self) -> Awaitable[None]:
         """What a behaviour built on actors has to do around the user's `init`; that alone by default."""
-        await self.init()
+        return self.init()
 
-    def _wind_down(self) -> None:
+    def _wind_down(self, life: Life) -> None:
         """The supervisor asks to stop: handle what is there, in time."""
-        life = self._life
         if life.box.parked is None:  # otherwise it has nothing to do that might take too long, and a deadline costs
             now = trio.current_time()
             life.scope.deadline = now + (life.stop_deadline - now) * WIND_DOWN

@@ -73,6 +73,7 @@ class Helpers:
             async with trio.open_nursery() as self._nursery:
                 for spawn in self._early:
                     spawn(self._nursery)
+                self._early.clear()
                 self._opened.set()
                 await trio.sleep_forever()
             if not self._cancelled and trio.current_effective_deadline() > -math.inf:

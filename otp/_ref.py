@@ -25,8 +25,8 @@ class Ref:
     """The address of one incarnation of a child.
 
     When that incarnation ends the ref is dead for good: sending raises :exc:`NotAlive`, at once. It is what a pid is in
-    OTP. To reach whoever has
-    a *role*, give the child a `name` and use the name each time (:func:`whereis`, :func:`send`, :func:`call`).
+    OTP. To reach whoever has a *role*, give the child a `name` and use the name each time (:func:`whereis`,
+    :func:`send`, :func:`call`). A ref that is kept for longer keeps nothing of the child's state.
 
     Refs come from :func:`whereis`, ``SupervisorRef.ref(id)`` and ``context.ref``; they are compared by identity and
     belong to the trio run that they were made in: no other thread may use them.
@@ -135,7 +135,8 @@ class Ref:
             raise ValueError(f"timeout must be a number of seconds >= 0, or math.inf, not {timeout!r}")
         if task is box.owner:
             raise CallingSelf(self.path)
-        expires = trio.current_time() + timeout
+        runtime = self._life.runtime
+        expires = runtime.now() + timeout
         deadline = trio.current_effective_deadline()
         if expires < deadline:
             deadline = expires
@@ -149,7 +150,7 @@ class Ref:
         slot = Request(request, self._life, task, expires, deadline)
         box.put(slot)
         if timeout == DEFAULT_TIMEOUT:
-            self._life.runtime.calls.watch(slot)
+            runtime.calls.watch(slot)
             return await wait_task_rescheduled(slot.abandon)
         with trio.CancelScope(deadline=expires):
             return await wait_task_rescheduled(slot.abandon)

@@ -99,10 +99,12 @@ class Runtime:
         """Set when that, and the deadlines of children that are stopping, were moved forward."""
         self.stop_by = math.inf
         """When, on trio's clock, all children are to have stopped, whatever their own `shutdown` is; see `run`."""
-        self.stopping: set[Life] = set()
-        """The children that were asked to stop and have not ended; without supervisors."""
+        self.stopping: dict[Life, float] = {}
+        """The children that were asked to stop and have not ended, and since when; without supervisors."""
         self.guest_numbers = itertools.count(1)
         """The incarnations of guests: they may have a path again and again, but never a number."""
+        self.now: Callable[[], float] = trio.current_time
+        """Trio's clock. While the tree runs it is read here, since looking for it takes longer than reading it."""
         self.up = False
         """True from when the root supervisor has started all its children until it is asked to stop, or has ended."""
         self.late_replies = 0
@@ -162,8 +164,8 @@ class Runtime:
     def stop_all_by(self, deadline: float) -> None:
         """Set `stop_by`, unless it is earlier already; also for the children that are stopping."""
         self.stop_by = min(self.stop_by, deadline)
-        for life in self.stopping:
-            life.hurry()
+        for life, since in self.stopping.items():
+            life.hurry(since)
 
     @contextmanager
     def drainer(self, path: str) -> Generator[None]:

@@ -242,8 +242,9 @@ class SupervisorRef:
           new ones, are made by the new one. Instances beyond a lower `max_children` live on.
 
         It is done at once, in whatever state the supervisor is. What is under way goes on: children that start or stop
-        finish that, and those that were taken down for a restart come back from it, when their wait is over. It does
-        not outlast the supervisor: one that its own parent restarts begins with the spec that the parent has.
+        finish that, and those that were taken down for a restart come back from it, when their wait is over; but
+        whose start fails after it has become temporary is not tried again. It does not outlast the supervisor: one that
+        its own parent restarts begins with the spec that the parent has.
 
         Raises:
             ValueError: if the strategy would change to or from `simple_one_for_one`, or the id of its template.
