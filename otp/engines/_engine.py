@@ -95,11 +95,17 @@ class Transaction(ABC):
 
     @abstractmethod
     async def execute(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
-        """Run one SQL statement and return all its rows. StoreError if the engine has no SQL."""
+        """Run one SQL statement and return all its rows. StoreError if the engine has no SQL.
+
+        Cancellation as for `run`.
+        """
 
     @abstractmethod
     async def run(self, fn: Callable[[Any], T]) -> T:
-        """Run `fn(connection)` in this transaction, in a savepoint; the same as `engine.write(fn, tx=tx)`."""
+        """Run `fn(connection)` in this transaction, in a savepoint; the same as `engine.write(fn, tx=tx)`.
+
+        Withdrawn by a cancel if not begun; else its result is returned. NotOpen after the end of the transaction.
+        """
 
     def on_end(self, callback: Callable[[bool], None]) -> None:
         """Have `callback(committed)` called once, in the loop, right after the end. It must not raise."""
@@ -167,7 +173,10 @@ class Engine(ABC, Generic[C]):
 
     @abstractmethod
     async def read(self, fn: Callable[[C], T]) -> T:
-        """Run `fn(connection)` on a consistent, committed state. It must not write."""
+        """Run `fn(connection)` on a consistent, committed state. It must not write.
+
+        Withdrawn by a cancel if not begun; else its result is returned.
+        """
 
     @abstractmethod
     def transaction(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Transaction]:
@@ -185,7 +194,7 @@ class Engine(ABC, Generic[C]):
 
         The probe says in how many seconds its condition could become true by time alone; math.inf if only
         by somebody's commit. It is asked again after commits of any process and when its time has come.
-        It must be a cheap, read-only look: it runs for each commit while somebody watches.
+        It must be a cheap, read-only look: it runs for each commit while somebody watches. A cancel ends the watch.
         """
 
     @abstractmethod
@@ -273,8 +282,8 @@ class Engine(ABC, Generic[C]):
     async def finish(self, lease: Lease, fn: Callable[[C], T], *, tx: Transaction | None = None) -> T:
         """`write` for the statement that ends a lease (ack, release ...): lets it go once that is committed.
 
-        `fn` raises LeaseLost if (owner, epoch) do not match any more. If it fails otherwise, or `tx` is
-        rolled back, the lease is still held and renewed.
+        `fn` raises LeaseLost if (owner, epoch) do not match any more. If it fails otherwise, is withdrawn by a
+        cancel, or `tx` is rolled back, the lease is still held and renewed.
         """
         heartbeat = self._opened()
         heartbeat.settle(lease)
@@ -329,15 +338,18 @@ class Engine(ABC, Generic[C]):
     def lease_kind(self, kind: str, extend: Extend[C], give_back: GiveBack[C] | None = None) -> None:
         """How leases whose token has this `kind` are renewed, and ended when the process is made to exit.
 
-        Given once per kind, before the first hold. Without `give_back` such leases run out instead, as they must
-        where the store ends with the process.
+        Given once per kind, before the first hold: ValueError if the kind has other functions already. Without
+        `give_back` such leases run out instead, as they must where the store ends with the process.
         """
         given = extend, give_back
         if self._kinds.setdefault(text("kind", kind), given) != given:
             raise ValueError(f"lease kind {kind!r} is registered already with other functions")
 
     def hold(self, lease: Lease) -> None:
-        """Renew `lease` until it is let go, finished or lost. Call it right after the claim's `write`."""
+        """Renew `lease` until it is let go, finished or lost. Call it right after the claim's `write`.
+
+        ValueError if its kind is not known (`lease_kind`), LeaseLost if it is lost already.
+        """
         if lease.token.kind not in self._kinds:
             raise ValueError(f"unknown lease kind {lease.token.kind!r}: register it by lease_kind() first")
         self._opened().hold(lease)
@@ -380,7 +392,8 @@ class Engine(ABC, Generic[C]):
     def schema(self, component: str, migrations: Sequence[Migration]) -> None:
         """Tables needed by `component`, as numbered `Migration`s. Engines without SQL skip them.
 
-        Idempotent. Applied when the engine is opened, or before the next operation if it is open.
+        Idempotent. Applied when the engine is opened, or before the next operation if it is open. ValueError if the
+        numbers are not 1, 2, 3 ..., or the component has other migrations already.
         """
         given = tuple(migrations)
         for expected, migration in enumerate(given, 1):

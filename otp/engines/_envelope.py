@@ -94,7 +94,10 @@ class Topic(Generic[T]):
             raise ValueError(f"version={self.version} of topic {self.name!r}: must be at least 1")
 
     def upcast(self, from_version: int) -> Callable[[Upcaster], Upcaster]:
-        """Decorator: a function that turns the plain dict of `from_version` into that of the next version."""
+        """Decorator: a function that turns the plain dict of `from_version` into that of the next version.
+
+        ValueError if there is one already, or no next version.
+        """
         if not 1 <= from_version < self.version:
             raise ValueError(f"upcast({from_version!r}) of topic {self.name!r}: must be from 1 to {self.version - 1}")
         if from_version in self._upcasters:
