@@ -7,6 +7,7 @@ Members leave when they end, before anybody hears of that.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
+from weakref import WeakValueDictionary
 
 import attrs
 
@@ -140,6 +141,13 @@ class _Memberships(Part):
 
 
 @final
+class _Watching(dict[Monitor, None]):
+    """The monitors on one group; a dict itself cannot be referred to weakly."""
+
+    __slots__ = ("__weakref__",)
+
+
+@final
 class Groups:
     """All groups of one tree."""
 
@@ -147,7 +155,8 @@ class Groups:
 
     def __init__(self) -> None:
         self._members: dict[Group, dict[Ref, None]] = {}
-        self._monitors: dict[Group, dict[Monitor, None]] = {}
+        # Each monitor holds the dict that it is placed in: with the last of them it is gone, and the group with it.
+        self._monitors: WeakValueDictionary[Group, _Watching] = WeakValueDictionary()
 
     def members(self, group: Group) -> tuple[Ref, ...]:
         """The members, in order."""
@@ -181,13 +190,8 @@ class Groups:
     def watch(self, group: Group, watcher: Life) -> Monitor:
         """Have `watcher` told of joins and leaves."""
         monitor = Monitor(watcher, group.name)
-        monitor.place(self._monitors.setdefault(group, {}))
+        monitor.place(self._monitors.setdefault(group, _Watching()))
         return monitor
 
     def _watching(self, group: Group) -> tuple[Monitor, ...]:
-        monitors = self._monitors.get(group)
-        if monitors is None:
-            return ()
-        if not monitors:  # the last of them was removed
-            del self._monitors[group]
-        return tuple(monitors)
+        return tuple(self._monitors.get(group, ()))
