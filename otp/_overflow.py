@@ -103,4 +103,6 @@ class Overflowing(Part):
 
 
 def _may_be_dropped(entry: object) -> bool:
-    return type(entry) is Request or not (type(entry) in ENTRIES or isinstance(entry, Notice))
+    if isinstance(entry, Request):
+        return not entry.jumps_queue  # a call, but not a question of a tool
+    return not (type(entry) in ENTRIES or isinstance(entry, Notice))
