@@ -211,6 +211,29 @@ async def test_divert_hands_messages_and_calls_to_another_actor(autojump_clock):
     ]
 
 
+async def test_what_its_helpers_want_in_turn_is_not_diverted(autojump_clock):
+    """Found by the soak: the other actor was asked something of which only this one can make anything."""
+    stage = Stage()
+
+    class Helped(Gate):
+        async def init(self):
+            self.nursery.start_soon(self.turn)
+
+        async def turn(self):
+            await trio.sleep(1.0)
+            with pytest.raises(MailboxFull, match="app/a"):
+                await self.in_turn(self.init)
+            self.log.append("refused")
+
+    spare = child(lambda: Spare(stage.diverted), id="spare", name="spare")
+    full = Mailbox(1, when_full=Divert("spare"))
+    async with stage.open(spare, child(lambda: Helped(stage.log, stage.gate), id="a", name="a", mailbox=full)):
+        await fill(1)
+        await trio.sleep(2.0)
+        assert stage.log == ["refused"]
+        stage.gate.set()
+
+
 @pytest.mark.parametrize("to", ["nobody", "a", "b"])
 async def test_where_nobody_takes_it_the_mailbox_is_full(autojump_clock, to):
     """Nobody has the name, or it is the full one itself, or that one is full as well and diverts back."""
