@@ -35,10 +35,12 @@ class Group:
         workers.send_all(Reload())
 
     A group is there as soon as somebody joins or watches it. All of this works within a supervised task or the body of
-    :func:`open_supervisor`. :meth:`Actor.monitor_group` tells of joins and leaves.
+    :func:`open_supervisor`. :meth:`Actor.monitor_group` tells of joins and leaves. This is OTP's ``pg``, within one
+    tree.
     """
 
     name: str
+    """Not empty."""
 
     def __attrs_post_init__(self) -> None:
         checks.text("name", self.name)
@@ -69,6 +71,9 @@ class Group:
 
         Returns:
             How many got it.
+
+        Raises:
+            NoMailbox: if a member takes no messages; those after it do not get this one.
         """
         sent = 0
         for ref in self.members():
@@ -88,6 +93,7 @@ class Group:
         Raises:
             NotAlive: if there is no member that is alive.
             MailboxFull: if none has room; of the last one that was tried.
+            NoMailbox: if the one whose turn it is takes no messages.
         """
         failed: NotAlive | MailboxFull = NotAlive(f"group {self.name}")
         groups = current_life().runtime.groups
@@ -109,6 +115,7 @@ class Joined(MonitorNotice):
     """A child has joined a group."""
 
     group: Group
+    """Which."""
     ref: Ref = attrs.field(eq=id)
     """Who has joined."""
 
@@ -118,6 +125,7 @@ class Left(MonitorNotice):
     """A child has left a group, or has ended."""
 
     group: Group
+    """Which."""
     ref: Ref = attrs.field(eq=id)
     """Who has left."""
     reason: ExitReason | None

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, cast, f
 
 import trio
 
-from ._exit import ExitReason
+from ._exit import ExitReason, in_writing
 from ._mailbox import Box
 from ._part import Part
 from ._ref import Ref
 from ._unread import Unread, tell_dropped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ._helpers import Helpers
     from ._runtime import Runtime
     from ._spec import ChildSpec
@@ -68,8 +66,20 @@ class Parent(Protocol):
         """The child has begun to end by itself, and has time for that until `by`."""
         ...
 
+    def child_hurried(self, life: Life, since: float) -> None:
+        """The child, which was asked to stop `since` then, has less time for that than it had."""
+        ...
+
     def child_ended(self, life: Life, outcome: Outcome) -> None:
         """The child has ended; its task does nothing any more, its name is free."""
+        ...
+
+
+class WindsDown(Protocol):
+    """What a life needs of a :class:`Behaviour`."""
+
+    def _wind_down(self, life: Life) -> None:
+        """The supervisor asks the child to stop: begin to, and come back at once."""
         ...
 
 
@@ -80,6 +90,7 @@ class Life:
     __slots__ = (
         "_ref",
         "answer_by",
+        "behaviour",
         "box",
         "cleanup",
         "cut_short",
@@ -89,7 +100,6 @@ class Life:
         "has_conditions",
         "helpers",
         "incarnation",
-        "on_stop",
         "parent",
         "parts",
         "runtime",
@@ -118,8 +128,8 @@ class Life:
         self.stop_asked = False
         self.stop_deadline = math.inf
         self.stopping: trio.Event | None = None
-        # Has it wind down, and sets the deadline of the scope. If there is none it looks at `stopping` by itself.
-        self.on_stop: Callable[[], None] | None = None
+        # What runs it, if that is something that knows how to wind down.
+        self.behaviour: WindsDown | None = None
         # The shielded scope in which the child cleans up, while it does; and whether one had to be cut short.
         self.cleanup: trio.CancelScope | None = None
         self.cut_short = False
@@ -190,7 +200,7 @@ class Life:
         if not is_supervisor:
             # What a whole shutdown may take goes before what one child may: who comes late has less, or nothing.
             self.stop_deadline = min(self.stop_deadline, max(now, self.runtime.stop_by))
-            self.runtime.stopping.add(self)
+            self.runtime.stopping[self] = now
         if self.stopping is not None:
             self.stopping.set()
         self._shorten_cleanup()
@@ -201,20 +211,21 @@ class Life:
         else:
             self.scope.cancel(reason=f"{self.parent.path or 'the runtime'} stops {self.spec.id}")
 
-    def hurry(self) -> None:
-        """While it stops: what the whole shutdown may take has become less, so this child may take less, too."""
+    def hurry(self, since: float) -> None:
+        """While it stops, `since` then: the whole shutdown may take less now, so this child may take less, too."""
         deadline = max(trio.current_time(), self.runtime.stop_by)
         if deadline < self.stop_deadline:
             self.stop_deadline = deadline
             self._shorten_cleanup()
             if self.up and self.winds_down:
                 self._wind_down()
+            self.parent.child_hurried(self, since)
 
     def _wind_down(self) -> None:
-        if self.on_stop is None:
+        if self.behaviour is None:
             self.scope.deadline = self.stop_deadline
         else:
-            self.on_stop()
+            self.behaviour._wind_down(self)  # pyright: ignore[reportPrivateUsage]  # private to otp
 
     def _shorten_cleanup(self) -> None:
         if self.cleanup is not None:
@@ -238,6 +249,13 @@ class Life:
         if self.parts is not None:
             for part in list(self.parts.values()):
                 part.ended(reason)
+
+    def over(self) -> None:
+        """All have been told. What is left is for who keeps a ref, and has no hold of the child and its state."""
+        self.stop_asked = True  # who asks for it now, not having heard yet, has nothing to wait for
+        self.behaviour = self.failure = None
+        if self._ref is not None and self.box.reason is not None:
+            self.box.reason = in_writing(self.box.reason)
 
     def fail(self, error: BaseException) -> None:
         """A helper task of the child failed: so does the child."""

@@ -53,9 +53,9 @@ class Overdue:
         if self._starting is life:
             self._starting = None
 
-    def stops(self, life: Life, now: float) -> None:
-        """It was asked to stop."""
-        self._expect(life, life.stop_deadline, now, "asked to stop")
+    def stops(self, life: Life, since: float) -> None:
+        """It was asked to stop `since` then; said again when its `stop_deadline` has been moved forward."""
+        self._expect(life, life.stop_deadline, since, "asked to stop")
 
     def ends(self, life: Life, by: float, now: float) -> None:
         """It has begun to end by itself, and has time for that until `by`."""

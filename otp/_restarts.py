@@ -68,11 +68,20 @@ class Restarts:
         else:
             self._follow(slot, now, for_good=not fails)
 
+    def failed_to_start(self, slot: Slot, now: float) -> None:
+        """It was being restarted: it is tried again, unless a change has made it temporary meanwhile."""
+        if slot.spec.restart == "temporary":
+            self._lay_to_rest(slot, now)
+            self._follow(slot, now, for_good=True)
+        else:
+            self.fail(slot, now, retry=True)
+
     def booted(self) -> None:
         """The boot is over, and so is the wait of those that have ended in it."""
         early, self._early = self._early, []
         for slot, now, for_good in early:
-            # Not if it was terminated meanwhile, or returns with the group of one that failed before it.
+            # A failure not if it was terminated meanwhile, or returns with the group of one that failed before it. The
+            # end of a significant child always, also if somebody has brought it back: it did end, and that came first.
             if self._state.phase == "up" and (for_good or (slot.restarting and not slot.due)):
                 self._follow(slot, now, for_good=for_good)
 

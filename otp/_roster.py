@@ -137,6 +137,11 @@ class Roster:
         heapify(self._due)
         heapify(self._doomed)
 
+    @property
+    def due(self) -> int:
+        """How many are to be started, at most: some in the queue may not be due any more."""
+        return len(self._due)
+
     def want(self, slot: Slot) -> None:
         """The slot is to be started."""
         if not slot.due:
@@ -166,6 +171,11 @@ class Roster:
                 return slot
             heappop(self._doomed)
         return None
+
+    def last_asked_for(self) -> Slot | None:
+        """The last in start order that is to be stopped because somebody asked for that: a rare question."""
+        asked_for = (slot for _, slot in self._doomed if slot.doomed and slot.stoppers)
+        return max(asked_for, key=lambda slot: slot.position, default=None)
 
     def begin_start(self, slot: Slot, incarnation: int) -> None:
         """The slot has its turn: a new incarnation is on its way up."""

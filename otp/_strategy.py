@@ -6,7 +6,9 @@ events, and in between the core goes on answering. It still keeps OTP's order:
 
 - One start at a time, in start order. A start that is under way is left to finish, whatever its siblings do;
   only a ``TerminateChild`` for it or the end of the supervisor breaks it off.
-- One stop at a time, in reverse start order; what is to stop does so before anything of its group starts.
+- One stop at a time, in reverse start order; what is to stop does so before anything of its group starts. Its
+  group waits for a start that is left to finish, but who was asked for by a ``TerminateChild`` does not: in OTP
+  that request would wait for as long as the start takes, and here it is served.
 - A child that ends while it is about to be stopped anyway is no further failure: one charge for one group.
 
 It is made of what it knows (`CoreState`) and of those who decide about ends (`Restarts`), about requests
@@ -78,6 +80,11 @@ class SupervisorCore:
             supervisors=supervisors,
             workers=len(self._roster) - supervisors,
         )
+
+    @property
+    def due(self) -> int:
+        """About how many children wait for their turn to start."""
+        return self._roster.due
 
     def restarts(self, now: float) -> int:
         """How many restarts the window holds, of ``spec.intensity``."""
@@ -156,7 +163,8 @@ class SupervisorCore:
         """The start is a success, with a child or without."""
         slot.restarting &= slot.due  # when a sibling failed meanwhile
         slot.parked = False
-        self._requests.came_up(slot)
+        if slot.asked is not None:
+            self._requests.came_up(slot)
 
     def _failed_to_start(self, slot: Slot, reason: ExitReason, now: float) -> None:
         taken_down = slot.doomed
@@ -171,7 +179,7 @@ class SupervisorCore:
             state.note(now, slot, "roll back")
             state.end(p.StartFailed(Crashed(FailedToStart(state.path, slot.id, reason))))
         elif not taken_down:  # otherwise its group restarts it
-            self._restarts.fail(slot, now, retry=True)
+            self._restarts.failed_to_start(slot, now)
         elif not slot.due and slot.generation is None:  # but not one that a change has made temporary meanwhile
             self._roster.drop(slot)
 
@@ -194,7 +202,8 @@ class SupervisorCore:
             state.phase = "up"
             state.actions.append(p.Started())
             self._restarts.booted()
-        self._give_out_stops()
+        if roster.next_doomed():
+            self._give_out_stops()
         if state.phase == "ending":
             if roster.alive == 0:
                 assert state.outcome is not None
@@ -207,7 +216,11 @@ class SupervisorCore:
         state, roster = self._state, self._roster
         while (state.simple or not roster.stopping) and (slot := roster.next_doomed()):
             if slot.phase == "starting" and state.phase != "ending" and not slot.stoppers:
-                return  # left to finish its start
+                # Left to finish its start. Who was asked for need not wait for that, the rest of its group must.
+                asked_for = roster.last_asked_for()
+                if asked_for is None:
+                    return
+                slot = asked_for
             roster.begin_stop(slot)
             assert slot.incarnation is not None
             state.actions.append(p.StopChild(slot.id, slot.incarnation, slot.spec))

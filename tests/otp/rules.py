@@ -126,8 +126,12 @@ class Rules:
                 self._answer_failure(id_)
             elif self.phase == "booting":
                 self.stop(StartFailed)
-            elif not condemned:
+            elif not condemned and self.children[id_].restart != "temporary":
                 self._fail(id_, now, retry=True)
+            elif not condemned:  # made temporary while it came up: an end like any other of such a child
+                spec = self.children[id_]
+                self._forget(id_)
+                self._ended_for_good(spec)
             elif id_ not in self.missing and id_ not in self.waiting:
                 self._forget(id_)
         elif not starting:
@@ -417,7 +421,9 @@ class Rules:
         else:
             last = in_order[-1]
             unfinished = last == self.coming_up and self.phase != "ending" and last not in self.enders
-            stops = [] if unfinished else [last]
+            # Nobody breaks off the start, but a request is served whatever else is slow.
+            candidates = [id_ for id_ in in_order if id_ in self.enders] if unfinished else in_order
+            stops = candidates[-1:]
         for id_ in stops:
             self.orders.add(("stop", id_))
             self.up.discard(id_)

@@ -258,6 +258,31 @@ async def test_so_does_one_that_waits_with_its_group():
     assert sim.statuses() == {"a": "running", "b": "running"}
 
 
+@pytest.mark.parametrize("mode", ["never", "any_significant"])
+async def test_who_became_temporary_while_it_was_restarted_is_not_tried_again(mode):
+    sim = Simulation("a b").boot()
+    sim.slow_start = {"a"}
+    sim.end("a")
+    new = [a_child("a", "temporary", significant=mode != "never"), a_child("b")]
+    sim.ask(Change(Supervisor(new, auto_shutdown=mode)))
+    sim.fail_to_start("a")
+    assert "a" not in sim.statuses()
+    assert not sim.retries
+    assert sim.verdicts() == ["restart", "forget"] + ["auto shutdown"] * (mode != "never")
+    assert (sim.outcome is None) == (mode == "never")
+
+
+async def test_who_became_transient_while_it_was_restarted_is_tried_again():
+    sim = Simulation("a").boot()
+    sim.slow_start = {"a"}
+    sim.end("a")
+    sim.ask(Change(Supervisor([a_child("a", "transient")])))
+    sim.fail_to_start("a")
+    sim.settle()
+    sim.come_up("a")
+    assert sim.statuses() == {"a": "running"}
+
+
 async def test_the_stop_goes_on_in_the_new_order_and_a_change_comes_too_late_for_it():
     sim = Simulation("a b c d").boot()
     changed(sim, "d c b a", "one_for_one")

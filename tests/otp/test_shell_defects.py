@@ -17,6 +17,8 @@ from otp import (
     Crashed,
     Mailbox,
     MessagesDropped,
+    Normal,
+    NotAlive,
     RecordedError,
     Runtime,
     Supervisor,
@@ -154,6 +156,91 @@ def test_who_crashes_while_it_is_terminated_is_not_kept_alive():
             assert isinstance(info.reason, Crashed)
             assert isinstance(info.reason.exception, RecordedError)
             assert kept[0]() is None
+
+    run_virtual(main)
+
+
+class Heavy:
+    pass
+
+
+class Holds(Actor):
+    async def init(self):
+        self.heavy = Heavy()
+        self.after(1000, "later")
+
+    async def handle_message(self, message):
+        message(self)
+
+    async def handle_call(self, request):
+        return weakref.ref(self.heavy)
+
+
+class HoldsWithHelper(Holds):
+    async def init(self):
+        await super().init()
+        self.nursery.start_soon(self.help)
+
+    async def help(self):
+        await trio.sleep_forever()
+
+
+class HelperFails(HoldsWithHelper):
+    async def help(self):
+        await trio.sleep(1)
+        raise ValueError
+
+
+class TerminateFails(Holds):
+    async def terminate(self, reason):
+        raise ValueError
+
+
+def crashes(actor):
+    raise ValueError(actor)
+
+
+@pytest.mark.parametrize("restart", ["permanent", "temporary"])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Holds, lambda actor: actor.stop()),
+        (Holds, crashes),
+        (HoldsWithHelper, lambda actor: actor.stop()),
+        (HelperFails, lambda _: None),
+        (TerminateFails, lambda actor: actor.stop()),
+    ],
+)
+def test_a_ref_that_somebody_keeps_does_not_keep_the_actor(kind, message, restart):
+    async def main():
+        tree = Supervisor([child(kind, id="a", restart=restart)], intensity=10)
+        async with open_supervisor(tree, log=False) as supervisor:
+            ref = supervisor.ref("a")
+            heavy = await ref.call("heavy")
+            ref.send(message)
+            await trio.sleep(5)
+            gc.collect()
+            assert not ref.alive
+            assert heavy() is None
+            with pytest.raises(NotAlive) as caught:  # and it can still say what the actor has ended with
+                ref.send("late")
+            fails = message is crashes or "Fails" in kind.__name__
+            assert isinstance(caught.value.reason, Crashed if fails else Normal)
+            assert isinstance(caught.value.__cause__, RecordedError if fails else type(None))
+
+    run_virtual(main)
+
+
+def test_nor_does_the_ref_of_one_that_was_terminated():
+    async def main():
+        async with open_supervisor(Supervisor([child(HoldsWithHelper, id="a")]), log=False) as supervisor:
+            ref = supervisor.ref("a")
+            heavy = await ref.call("heavy")
+            await supervisor.terminate_child("a")
+            gc.collect()
+            assert heavy() is None
+            with pytest.raises(NotAlive):
+                ref.send("late")
 
     run_virtual(main)
 

@@ -12,7 +12,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from otp import ChildExited, Killed, Runtime, Shutdown, Stop, Supervisor, SupervisorDecided, child, open_supervisor
-from otp._protocol import Stopped
+from otp._protocol import RestartChild, Stopped
 from otp.testing import capture_events, no_task_left
 from tests.otp.actors import Echo, boom
 from tests.otp.simulator import Simulation, a_child
@@ -251,6 +251,25 @@ async def test_a_child_that_ends_during_the_boot_counts_after_it():
         await wait_all_tasks_blocked()
         assert not supervisor.alive
     assert len(started) == 1
+
+
+@pytest.mark.parametrize(("mode", "goes_on"), [("any_significant", False), ("all_significant", True)])
+async def test_who_ended_during_the_boot_and_was_brought_back_has_ended_all_the_same(mode, goes_on):
+    """In OTP the exit lies in the supervisor's mailbox before the request does, and the first one is the end.
+
+    So it must not matter here that the request is served while the boot goes on. Only whether *all* have ended is a
+    question of who is there when it is asked.
+    """
+    sim = Simulation([a_child("s", "transient", significant=True), a_child("slow")], auto_shutdown=mode)
+    sim.slow_start = {"slow"}
+    sim.boot()
+    sim.end("s", Shutdown())
+    request = RestartChild("s")
+    sim.send(request)  # in its turn, which comes after the start that is under way
+    sim.come_up("slow")
+    assert sim.replies[request].error is None
+    assert sim.took() == ["start s", "start slow", "end s", "start s"] + ([] if goes_on else ["stop slow", "stop s"])
+    assert sim.outcome == (None if goes_on else Stopped(Shutdown("auto shutdown")))
 
 
 async def test_the_block_of_a_root_that_shuts_down_is_cancelled_and_left_without_an_error():

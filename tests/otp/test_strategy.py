@@ -97,6 +97,29 @@ def test_a_crash_while_a_sibling_is_slow_to_start_is_charged_at_once_and_waits_i
     assert sim.took() == ["start b"]
 
 
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+def test_a_doomed_start_does_not_hold_up_who_is_terminated(strategy):
+    """In OTP the request would lie in the supervisor's mailbox for as long as the start of `d` takes."""
+    sim = Simulation("a b c", strategy).boot()
+    sim.slow_start = {"d"}
+    sim.slow_stop = {"c"}
+    sim.send(AddChild(a_child("d")))
+    sim.end("a")
+    sim.took()
+    first, second = TerminateChild("b"), TerminateChild("c")
+    sim.send(first)
+    assert sim.took() == ["stop b"]  # and not `c`: the group waits for the start that is under way
+    assert sim.replies[first].error is None
+    sim.send(second)
+    assert sim.took() == ["stop c"]
+    sim.come_up("d")
+    assert sim.took() == []  # one stop at a time
+    sim.finish("c")
+    assert sim.replies[second].error is None
+    assert sim.took() == ["stop d", "start a", "start d"]
+    assert sim.statuses()["b"] == sim.statuses()["c"] == "stopped"
+
+
 def test_a_slow_stop_does_not_hold_up_an_independent_restart():
     sim = Simulation("a b").boot()
     sim.slow_stop = {"a"}

@@ -151,3 +151,74 @@ async def test_nothing_is_remembered_of_those_that_have_ended():
             await supervisor.terminate_child(ref.id)
         await wait_all_tasks_blocked()
         assert supervisor._task._overdue._expected == []
+
+
+@pytest.mark.parametrize("shutdown", [1000.0, "infinity"])
+@pytest.mark.parametrize("kind", [CleanupWillNotEnd, HelperWillNotEnd])
+async def test_when_the_shutdown_is_hurried_who_is_stuck_is_reported_by_the_new_deadline(kind, shutdown):
+    runtime = Runtime()
+    with capture_events(runtime) as events:
+        async with (
+            no_task_left(),
+            open_supervisor(Supervisor([child(kind, id="bad", shutdown=shutdown)]), runtime=runtime) as supervisor,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(supervisor.terminate_child, "bad")
+            await trio.sleep(10)
+            runtime.hurry(11, 12)
+            runtime.hurry(11, 13)  # later than it is already: it changes nothing
+    stuck = events.one(ChildStuck)
+    assert (stuck.at, stuck.after, stuck.waited) == (12 + 5, "asked to stop", 12 + 5)
+
+
+async def stubborn_task():
+    await stubborn(60)
+
+
+@pytest.mark.parametrize("kind", [CleanupWillNotEnd, HelperWillNotEnd, stubborn_task])
+async def test_the_children_of_a_supervisor_that_was_cut_short_are_told_as_well(kind):
+    class Slow(Echo):
+        async def terminate(self, reason):
+            await trio.sleep(60)
+
+    runtime = Runtime()
+    inner = Supervisor([child(Echo), child(kind, id="bad", shutdown=2.0), child(Slow, shutdown=1.5)])
+    with capture_events(runtime) as events:
+        async with (
+            no_task_left(),
+            open_supervisor(Supervisor([child(inner, id="inner", shutdown=1.0)]), runtime=runtime),
+        ):
+            pass  # at 1 it is cut short, while it waits for the last; at 3 the time of `bad` is over
+        assert trio.current_time() == pytest.approx(60 + (kind is CleanupWillNotEnd))
+    first, second = events.of(ChildStuck)
+    assert (first.path, first.after, first.at) == ("app/inner", "asked to stop", 1 + 5)
+    assert (second.path, second.after, second.at) == ("app/inner/bad", "began to end", 1 + 2 + 5)
+
+
+async def test_a_supervisor_that_was_cut_short_says_who_was_stuck_in_its_init_or_its_stop():
+    class Deaf(Echo):
+        async def init(self):
+            await stubborn(60)
+
+    runtime = Runtime()
+    inner = Supervisor([child(CleanupWillNotEnd, id="stops", shutdown=2.0)])
+    starting = Supervisor([child(Deaf, shutdown=2.0, init_timeout=1000)])
+    with capture_events(runtime) as events:
+        async with no_task_left(), open_supervisor(Supervisor([]), runtime=runtime) as supervisor:
+            await supervisor.start_child(child(inner, id="inner", shutdown=1.0))
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def start():
+                    with pytest.raises(FailedToStart):
+                        await supervisor.start_child(child(starting, id="starting", shutdown=1.0))
+
+                await wait_all_tasks_blocked()
+                await supervisor.terminate_child("starting")
+            await supervisor.terminate_child("inner")
+    assert [(event.path, round(event.waited, 6)) for event in events.of(ChildStuck)] == [
+        ("app/starting", 6),
+        ("app/starting/Deaf", 7),
+        ("app/inner", 6),
+        ("app/inner/stops", 7),
+    ]
