@@ -1,4 +1,12 @@
-"""Actors under supervisors, on trio."""
+"""Actors under supervisors, on trio. The guide is docs/supervision.md; the names by topic are in docs/reference.md.
+
+What holds everywhere, unless a docstring says otherwise:
+
+- Durations are in seconds, and moments are those of trio's clock (:func:`trio.current_time`).
+- An async function or method that returns has been a checkpoint; what becomes of it when it is cancelled, it says.
+- A wrong argument is a ValueError or TypeError that names the argument, the value and what is allowed.
+- All of it belongs to the thread, and the run, of the trio program that it is used in.
+"""
 
 import _holdfast
 

@@ -44,7 +44,7 @@ _logger = logging.getLogger("otp")
 
 
 class Actor(Behaviour):
-    """A child with a mailbox: it handles one message or call at a time, so its state needs no lock.
+    """A child with a mailbox: it handles one message or call at a time, so its state needs no lock. OTP's gen_server.
 
     Override what you need::
 
@@ -95,13 +95,17 @@ class Actor(Behaviour):
     async def init(self) -> None:
         """Prepare, before the first message. The supervisor starts the next child when this is done.
 
-        An exception here is a failed start (and `terminate` does not run). Raise :exc:`Ignore` if the actor is not
-        needed. To resume work that was interrupted, load it and `send_self` the message that goes on with it: what is
-        sent here to itself is handled before everything that others have sent meanwhile.
+        An exception here is a failed start (and `terminate` does not run), and so is :exc:`InitTimeout`: it is
+        cancelled when `init_timeout` is over, or when the supervisor is to stop. Raise :exc:`Ignore` if the actor is
+        not needed. To resume work that was interrupted, load it and `send_self` the message that goes on with it: what
+        is sent here to itself is handled before everything that others have sent meanwhile.
         """
 
     async def handle_message(self, message: Any) -> None:
-        """Handle one message that somebody sent. By default it is dropped with a warning."""
+        """Handle one message that somebody sent. By default it is dropped with a warning.
+
+        It is for all that is not a call: gen_server's ``handle_cast`` and ``handle_info``.
+        """
         _logger.warning("%s got a message that it does not handle: %r", self._life.path, message)
 
     async def handle_call(self, request: Any) -> Any:
@@ -118,7 +122,8 @@ class Actor(Behaviour):
         """Clean up. Runs for every `reason`, also after a crash or a cancelled handler, if `init` had been done.
 
         It is shielded from cancellation for what is left of the `shutdown` time, at least a quarter of it when the
-        actor was asked to stop, then it is cut short. With ``shutdown="brutal"`` it runs up to its first wait.
+        actor was asked to stop, then it is cut short. With ``shutdown="brutal"`` it runs up to its first wait. (In OTP
+        it does not run when the supervisor stops a process that does not trap exits.)
         """
 
     async def handle_continue(self, what: Any) -> None:
@@ -145,8 +150,11 @@ class Actor(Behaviour):
     def send_self(self, message: object) -> None:
         """Send a message to itself.
 
-        In `init` it goes to the front of the mailbox, in the order sent; later to the back. The mailbox's limit
-        applies (:exc:`MailboxFull`) except in `init`.
+        In `init` it goes to the front of the mailbox, in the order sent; later to the back.
+
+        Raises:
+            MailboxFull: if there is no room; in `init` the limit does not apply.
+            NotAlive: in `terminate`, after which nothing is handled.
         """
         life = self._life
         if life.up:
@@ -160,11 +168,13 @@ class Actor(Behaviour):
         """For a helper task: run `fn` between two messages, as if it were a handler, and return what it returns.
 
         So a helper can wait beside the handlers, for something outside of the actor, and touch its state when it came
-        without a lock. What it raises is the actor's crash.
+        without a lock. What it raises is the actor's crash. If this is cancelled before the turn has come `fn` is not
+        run; a turn that has begun goes on.
 
         Raises:
             MailboxFull: if there is no room for waiting in line.
-            NotAlive: if the actor ends before it was its turn.
+            NotAlive: if the actor ends before the turn is over.
+            CallingSelf: if it is asked for in a handler, which has its turn.
         """
         return cast("T", await self.me.call(Turn(lambda _: fn()), timeout=math.inf))
 
@@ -194,6 +204,10 @@ class Actor(Behaviour):
         """Send a message to itself in `seconds` (a finite number >= 0). What comes back can cancel it.
 
         The limit of the mailbox does not apply to timers. They end with this incarnation: the next gets none of them.
+        (OTP: ``erlang:send_after``, of which a message may come after it was cancelled; here none does.)
+
+        Raises:
+            ValueError: if `seconds` is not such a number.
         """
         return self._life.part(Timers).after(seconds, message)
 
@@ -202,6 +216,9 @@ class Actor(Behaviour):
 
         The beat does not drift. When the actor is slower than that, beats are left out: there is never more than one
         message of it in the mailbox.
+
+        Raises:
+            ValueError: if `seconds` is not such a number.
         """
         return self._life.part(Timers).every(seconds, message)
 
@@ -212,14 +229,17 @@ class Actor(Behaviour):
             when: a time on trio's clock, or a datetime with a time zone. That is converted now: if the wall clock is
                 set meanwhile, the timer does not follow.
             message: anything.
+
+        Raises:
+            ValueError: if `when` is neither, or has no time zone.
         """
         return self._life.part(Timers).at(when, message)
 
     def monitor(self, target: Ref | str) -> Monitor:
         """Get a :class:`Down` message when `target` ends, a ref or whoever holds a name now; at once if nobody does.
 
-        Any child can be watched, not only actors. Each monitor brings one message, behind what `target` sent before.
-        The limit of the mailbox does not apply to it.
+        Any child can be watched, not only actors. Each monitor brings one message, behind what `target` sent before, as
+        in OTP. The limit of the mailbox does not apply to it. :meth:`demonitor` ends it.
         """
         return self._life.part(Monitoring).on(life_behind(target), target)
 
@@ -227,6 +247,7 @@ class Actor(Behaviour):
         """Get a :class:`Joined` or :class:`Left` message for each child that joins or leaves `group` from now on.
 
         Together with ``group.members()`` right after it, that is all that is to be known: nothing falls in between.
+        (OTP: ``pg:monitor``.) :meth:`demonitor` ends it.
         """
         return self._life.runtime.groups.watch(group, self._life)
 
@@ -238,10 +259,12 @@ class Actor(Behaviour):
         self._life.part(Monitoring).off(monitor)
 
     def link(self, target: Ref | str, *, one_way: bool = False) -> None:
-        """End when `target` ends other than normally, and the other way round; see :class:`Exited` for the alternative.
+        """End when `target` ends other than normally, and the other way round; :meth:`trap_exits` is the alternative.
 
-        There is one link at most between two, and a link to itself is none. It works on any child but a supervisor,
-        which no link ends. Who was asked to stop by its supervisor takes no notice of links any more.
+        What runs is cancelled, `terminate` follows, and the reason is that of `target`; a crash comes as
+        :exc:`LinkedExit`, with the first exception as its cause. There is one link at most between two, and a link to
+        itself is none. It works on any child but a supervisor, which no link ends. Who was asked to stop by its
+        supervisor takes no notice of links any more.
 
         Args:
             target: a ref, or whoever holds a name now.
@@ -309,8 +332,9 @@ class Actor(Behaviour):
         return ReplyTo(running, self._life)
 
     def stop(self, reason: ExitReason | None = None) -> None:
-        """End after the current handler, with `reason` (default: :class:`Normal`); unread messages are dropped.
+        """End after the current handler, with `reason` (default: :class:`Normal`).
 
+        What is unread is dropped, and callers are told, unless it is kept for a next incarnation: see :class:`Mailbox`.
         In `init`: end as soon as that is done. A :class:`Crashed` reason crashes the actor with that exception.
         """
         life = self._life
@@ -325,9 +349,9 @@ class Actor(Behaviour):
     async def serve(self, context: ChildContext) -> None:
         """Init, handle messages, terminate. Called by the supervisor; what to override instead is listed above."""
         life = self._life = life_of(context)
+        del context  # or it would be kept for as long as the actor lives, and there are many
         life.box.open(life.spec.mailbox.limit)
         life.box.owner = current_task()
-        life.on_stop = self._wind_down
         ending: ExitReason = KILLED
         # One function, however long: an idle actor is the frames that it waits in, and there are many of them.
         try:
@@ -346,7 +370,7 @@ class Actor(Behaviour):
                 life.close_mailbox(ending)  # first of all: callers learn at once, not after the cleanup
                 life.begin_to_end()
                 if life.helpers is not None or getattr(self.terminate, "__func__", None) is not Actor.terminate:
-                    with context.cleanup():  # for nothing it would be a fifth of the time that an idle actor stops in
+                    with self.context.cleanup():  # (for nothing it would be a fifth of the time an idle actor stops in)
                         try:
                             if life.helpers is not None:
                                 await life.helpers.cancel()
@@ -361,13 +385,12 @@ class Actor(Behaviour):
             raise ending.exception
         life.exit_reason = ending
 
-    async def _prepare(self) -> None:
+    def _prepare(self) -> Awaitable[None]:
         """What a behaviour built on actors has to do around the user's `init`; that alone by default."""
-        await self.init()
+        return self.init()
 
-    def _wind_down(self) -> None:
+    def _wind_down(self, life: Life) -> None:
         """The supervisor asks to stop: handle what is there, in time."""
-        life = self._life
         if life.box.parked is None:  # otherwise it has nothing to do that might take too long, and a deadline costs
             now = trio.current_time()
             life.scope.deadline = now + (life.stop_deadline - now) * WIND_DOWN

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 @final
 class Alias(Ref):
-    """An address of an actor that it can take back. Made by :meth:`Actor.alias`; used like any other :class:`Ref`."""
+    """An address of an actor that it can take back. Made by :meth:`Actor.alias`; used like any other :class:`Ref`.
+
+    OTP's process alias, and Ergo's; the end of the actor is the end of its aliases.
+    """
 
     __slots__ = ()
 
@@ -44,7 +47,7 @@ class ReplyAlias:
 
     The message arrives as :class:`Replied`, which says to which of the actor's questions it belongs. So an answer that
     comes twice, or after the actor has lost interest, is refused at its sender, and one to another question cannot be
-    mistaken for it.
+    mistaken for it. (OTP: ``alias([reply])``.)
     """
 
     __slots__ = ("_box", "_life")

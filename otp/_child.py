@@ -22,7 +22,7 @@ from ._exit import KILLED, Crashed, ExitReason, Ignore, Killed, Normal, Shutdown
 from ._unwrap import unwrap
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from ._life import Life, Outcome
     from ._ref import Ref
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 class Behaviour(ABC):
     """A child that winds itself down when it is asked to. Subclass it for a new kind of worker.
 
-    :class:`Actor` is one. The factory given to :func:`child` makes a new object for each incarnation, so nothing
-    is left over from the last.
+    It is what a special process is in OTP; :class:`Actor` is one. The factory given to :func:`child` makes a new object
+    for each incarnation, so nothing is left over from the last.
     """
 
     @abstractmethod
@@ -48,6 +48,10 @@ class Behaviour(ABC):
         of `serve` is cancelled and the exit counts as :class:`Killed`. What must be done even then belongs under
         `context.cleanup()`.
         """
+
+    def _wind_down(self, life: Life) -> None:
+        """The supervisor asks to stop. Unless it knows better, `serve` finds out by `context.stopping`."""
+        life.scope.deadline = life.stop_deadline
 
 
 @final
@@ -119,7 +123,7 @@ class ChildContext:
         """Say that init is done; calling it again changes nothing.
 
         The supervisor starts the next child only after this. An end before it is a failed start, and
-        `init_timeout` applies until it.
+        `init_timeout` applies until it. (OTP: ``proc_lib:init_ack``.)
         """
         self._life.started()
 
@@ -235,8 +239,14 @@ def life_of(context: ChildContext) -> Life:
     return context._life  # pyright: ignore[reportPrivateUsage]
 
 
-async def run_child(life: Life) -> None:
-    """Live one life: tell the supervisor that the child is up, and what it ended with. Raises nothing."""
+async def run_child(take: Callable[[], Life | None]) -> None:
+    """Live one life: tell the supervisor that the child is up, and what it ended with. Raises nothing.
+
+    `take` says which life it is when the task begins to run; if it says none, that is all.
+    """
+    life = take()
+    if life is None:
+        return
     CURRENT.set(life)
     runtime, spec = life.runtime, life.spec
     outcome: Outcome = KILLED
@@ -253,6 +263,7 @@ async def run_child(life: Life) -> None:
                 life.parent.child_begins(life)
             with life.scope:
                 if isinstance(made, Behaviour):
+                    life.behaviour = made
                     await made.serve(ChildContext(life))
                 elif inspect.iscoroutine(made):
                     life.started()

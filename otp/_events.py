@@ -18,6 +18,7 @@ from ._protocol import Decision
 OverflowedWhere: TypeAlias = Literal["dropped", "diverted"]
 """What became of a message that did not fit."""
 StuckAfter: TypeAlias = Literal["asked to stop", "began to end", "began to start"]
+"""Since when a child should have ended, or be up; see `ChildStuck`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -68,7 +69,8 @@ class ChildStuck(ChildEvent):
 
     Cancelled it was because its `shutdown` or `init_timeout` was over. So is an actor that has crashed, or ends by
     itself, and is not done with its cleanup, or with its helper tasks, within its `shutdown` time; and whoever is not
-    done in that time after its supervisor was cut short.
+    done in that time after its supervisor was cut short. In OTP it would have been killed by then; here that is not
+    possible.
     """
 
     after: StuckAfter = "asked to stop"
@@ -199,7 +201,8 @@ class EventBus:
 
     def wants(self, kind: type) -> bool:
         """Whether anybody listens to events of this kind: ask before building one that costs something."""
-        return bool(self._subscribers) and bool(self._for(kind))
+        found = self._wanted.get(kind)
+        return bool(self._for(kind) if found is None else found)
 
     def emit(self, event: object) -> None:
         """Hand `event` to its subscribers. Never raises for what a subscriber does."""

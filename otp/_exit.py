@@ -35,7 +35,8 @@ class Shutdown:
 class Killed:
     """The child did not end within its shutdown time and was cancelled, or its shutdown was ``"brutal"``.
 
-    In one process nothing can be killed by force. The word means: asked, cancelled, and ended only then.
+    In one process nothing can be killed by force, as OTP's ``kill`` does. The word means: asked, cancelled, and ended
+    only then. A child that does not end even so is stuck: see ``ChildStuck``.
     """
 
     def __str__(self) -> str:
@@ -48,7 +49,10 @@ KILLED: Final = Killed()
 
 @frozen
 class Crashed:
-    """The child ended by an exception, which is kept with its traceback and its chain of causes."""
+    """The child ended by an exception, which is kept with its traceback and its chain of causes.
+
+    ``exception`` is a ``RecordedError`` in its place where a crash is remembered for long.
+    """
 
     exception: BaseException = field(eq=id)
 
@@ -121,7 +125,11 @@ def in_writing(reason: ExitReason) -> ExitReason:
 class Stop(Exception):
     """Raised by a child to end without fault: ``Stop()`` is ``Normal``, ``Stop(x)`` is ``Shutdown(x)``.
 
-    In an actor it ends the handler, too; :meth:`Actor.stop` lets the handler go on to its end.
+    In an actor it ends the handler, too; :meth:`Actor.stop` lets the handler go on to its end. Raised before the child
+    is up it is a failed start, as every other end is; a child that is not needed raises :exc:`Ignore`.
+
+    Attributes:
+        reason: Why, if there is more to say; None for `Normal`.
     """
 
     def __init__(self, reason: object = None) -> None:
@@ -137,5 +145,5 @@ class Ignore(Exception):
     """Raised by a child during its init to say: do not run me, and take that for success (OTP's ``ignore``).
 
     The supervisor keeps the spec, stopped, unless the child is temporary or an instance of
-    ``simple_one_for_one``.
+    ``simple_one_for_one``. Raised later, by a child that is up, it is a crash like any other.
     """

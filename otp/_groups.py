@@ -39,10 +39,11 @@ class Group:
 
     A group is there as soon as somebody joins or watches it. All of this works within a supervised task or the body of
     :func:`open_supervisor`. :meth:`Actor.monitor_group` tells of joins and leaves, :meth:`Actor.link_group` makes an
-    actor and the members end together.
+    actor and the members end together. This is OTP's ``pg``, within one tree; only links it has none.
     """
 
     name: str
+    """Not empty."""
 
     def __attrs_post_init__(self) -> None:
         checks.text("name", self.name)
@@ -73,6 +74,9 @@ class Group:
 
         Returns:
             How many got it.
+
+        Raises:
+            NoMailbox: if a member takes no messages; those after it do not get this one.
         """
         sent = 0
         for ref in self.members():
@@ -92,6 +96,7 @@ class Group:
         Raises:
             NotAlive: if there is no member that is alive.
             MailboxFull: if none has room; of the last one that was tried.
+            NoMailbox: if the one whose turn it is takes no messages.
         """
         failed: NotAlive | MailboxFull = NotAlive(f"group {self.name}")
         groups = current_life().runtime.groups
@@ -113,6 +118,7 @@ class Joined(MonitorNotice):
     """A child has joined a group."""
 
     group: Group
+    """Which."""
     ref: Ref = attrs.field(eq=id)
     """Who has joined."""
 
@@ -122,6 +128,7 @@ class Left(MonitorNotice):
     """A child has left a group, or has ended."""
 
     group: Group
+    """Which."""
     ref: Ref = attrs.field(eq=id)
     """Who has left."""
     reason: ExitReason | None

@@ -50,14 +50,18 @@ class Helpers:
     async def start(self, async_fn: Callable[..., Awaitable[object]], *args: object, name: object = None) -> Any:
         """Run ``async_fn(*args, task_status=...)`` and wait until it has called ``task_status.started(value)``.
 
-        As :meth:`trio.Nursery.start` does, this returns that value; what fails before is raised here.
+        As :meth:`trio.Nursery.start` does, this returns that value; what fails before is raised here, and cancelling it
+        before cancels the task.
         """
         await self._opened.wait()
         assert self._nursery is not None
         return await self._nursery.start(async_fn, *args, name=name)
 
     async def cancel(self) -> None:
-        """Cancel all helpers and wait until they have ended; being cancelled here ends only the wait."""
+        """Cancel all helpers and wait until they have ended; being cancelled here ends only the wait.
+
+        It is what the end of the actor does, and nobody else needs: there are no helpers after it.
+        """
         await self._opened.wait()
         assert self._nursery is not None
         self._cancelled = True

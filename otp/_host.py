@@ -90,7 +90,7 @@ async def host(
             if stop is not None:
                 nursery.start_soon(_ask_to_stop_after, stop, guest)
             # A task of its own: the current context is a context variable, and the host's must stay the host's.
-            nursery.start_soon(run_child, guest)
+            nursery.start_soon(run_child, lambda: guest)
     finally:
         if lend_mailbox:
             host_life.ref.forward_to(host_life.box)

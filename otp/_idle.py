@@ -40,7 +40,7 @@ class Idle(Entry):
         if not box.queue and trio.current_time() < self._deadline:
             with trio.CancelScope(deadline=self._deadline):
                 box.parked = box.owner
-                await wait_task_rescheduled(box.unpark)
+                await wait_task_rescheduled(box)
         if not box.queue:
             await actor.handle_idle()
         elif type(box.queue[0]) is Query:

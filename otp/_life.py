@@ -19,8 +19,6 @@ from ._ref import Ref
 from ._unread import Unread, tell_dropped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ._helpers import Helpers
     from ._runtime import Runtime
     from ._spec import ChildSpec
@@ -77,6 +75,14 @@ class Parent(Protocol):
         ...
 
 
+class WindsDown(Protocol):
+    """What a life needs of a :class:`Behaviour`."""
+
+    def _wind_down(self, life: Life) -> None:
+        """The supervisor asks the child to stop: begin to, and come back at once."""
+        ...
+
+
 @final
 class Life:
     """One incarnation of a child."""
@@ -84,6 +90,7 @@ class Life:
     __slots__ = (
         "_ref",
         "answer_by",
+        "behaviour",
         "box",
         "cleanup",
         "cut_short",
@@ -93,7 +100,6 @@ class Life:
         "has_conditions",
         "helpers",
         "incarnation",
-        "on_stop",
         "parent",
         "parts",
         "runtime",
@@ -122,8 +128,8 @@ class Life:
         self.stop_asked = False
         self.stop_deadline = math.inf
         self.stopping: trio.Event | None = None
-        # Has it wind down, and sets the deadline of the scope. If there is none it looks at `stopping` by itself.
-        self.on_stop: Callable[[], None] | None = None
+        # What runs it, if that is something that knows how to wind down.
+        self.behaviour: WindsDown | None = None
         # The shielded scope in which the child cleans up, while it does; and whether one had to be cut short.
         self.cleanup: trio.CancelScope | None = None
         self.cut_short = False
@@ -216,10 +222,10 @@ class Life:
             self.parent.child_hurried(self, since)
 
     def _wind_down(self) -> None:
-        if self.on_stop is None:
+        if self.behaviour is None:
             self.scope.deadline = self.stop_deadline
         else:
-            self.on_stop()
+            self.behaviour._wind_down(self)  # pyright: ignore[reportPrivateUsage]  # private to otp
 
     def _shorten_cleanup(self) -> None:
         if self.cleanup is not None:
@@ -247,7 +253,7 @@ class Life:
     def over(self) -> None:
         """All have been told. What is left is for who keeps a ref, and has no hold of the child and its state."""
         self.stop_asked = True  # who asks for it now, not having heard yet, has nothing to wait for
-        self.on_stop = self.failure = None
+        self.behaviour = self.failure = None
         if self._ref is not None and self.box.reason is not None:
             self.box.reason = in_writing(self.box.reason)
 

@@ -28,12 +28,15 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Exited(Notice):
-    """Somebody linked to an actor that traps exits has ended, for whatever reason, normal ones too."""
+    """Somebody linked to an actor that traps exits has ended, for whatever reason, normal ones too.
+
+    It comes as a message. OTP's ``{'EXIT', Pid, Reason}``.
+    """
 
     ref: Ref = attrs.field(eq=id)
     """Who has ended."""
     reason: ExitReason | NoProcess
-    """What it ended with; :class:`NoProcess` if it was gone when the link was made."""
+    """What it ended with; :class:`NoProcess` if it had ended already when it was linked."""
     group: Group | None = None
     """The group by which the two were linked; None if it was a link between just them."""
 

@@ -171,8 +171,11 @@ class Box:
             self.queue.append(senders.pop(task))
             reschedule(task)
 
-    def unpark(self, _: RaiseCancelT) -> Abort:
-        """The receiver was cancelled while it was parked."""
+    def __call__(self, _: RaiseCancelT) -> Abort:
+        """The receiver was cancelled while it was parked: the box itself is what trio calls then.
+
+        (A method would be one more object for each idle actor, and one for each time that it parks.)
+        """
         self.parked = None
         return Abort.SUCCEEDED
 

@@ -60,6 +60,9 @@ class _Asked(Request):
 class PendingCall(Generic[R]):
     """A call under way, made by :meth:`Ref.request`. Any task of the same tree may wait for it.
 
+    OTP's request id, with ``wait_response`` (:meth:`wait`), ``receive_response`` (:meth:`receive`) and
+    ``check_response`` (:meth:`result`).
+
     That the callee is not there, has no room or ends is no error of the asking but the outcome: it is raised where the
     answer would be returned. A handle that is dropped without a word does no harm: nobody looks at the answer then.
     """
@@ -115,6 +118,7 @@ class PendingCall(Generic[R]):
         Raises:
             CallTimeout: if it has not come by then. The call goes on.
             CallingSelf: if an actor waits in a handler for itself.
+            ValueError: if `timeout` is not a number >= 0.
             trio.WouldBlock: if the call was abandoned.
             NotAlive: and so on, as :meth:`result`.
         """
@@ -209,7 +213,7 @@ class PendingCalls:
             async for label, call in pending:
                 totals[label] = call.result()
 
-    Each is taken out when it is handed over. Leaving the block abandons what is left.
+    Each is taken out when it is handed over. Leaving the block abandons what is left. (OTP's request id collections.)
     """
 
     __slots__ = ("_arrived", "_changed", "_labels")

@@ -138,7 +138,11 @@ class WorkerProcesses:
     when work stops. It dies with its parent, also when that is killed with -9 (see
     `_worker.die_with_parent`). Do not fork the parent while workers run.
 
+    Leaving it kills what still runs, and waits for that, shielded from cancellation; idle workers have a second to
+    leave. Entering it raises RuntimeError if it is open, and WorkerDied if a worker that is prewarmed does not come up.
+
     `limit`: how many processes at most; by default as many as the machine has processors.
+    `prewarm`: start all of them on entering, and wait until they are ready. Default: when they are needed.
     `init`: called once in each new worker before its first job; picklable, as every function that is sent.
     `start_timeout`: seconds until a new worker must be ready, 60 by default.
     `on_event`: called with `WorkerStarted` and `WorkerEnded`; by default they are events of the child that

@@ -30,7 +30,6 @@ class Receiver(Handlers, Describable, Protocol):
 async def receive(actor: Receiver, life: Life) -> ExitReason:
     """Handle messages until told to stop; return why."""
     box = life.box
-    handle = actor.handle_message
     message: object = None
     try:
         while True:
@@ -39,8 +38,9 @@ async def receive(actor: Receiver, life: Life) -> ExitReason:
                 await checkpoint()
             else:
                 box.parked = box.owner
-                await wait_task_rescheduled(box.unpark)
+                await wait_task_rescheduled(box)
             queue = box.queue
+            handle = actor.handle_message  # (only now: an actor that never got a message does not carry it)
             handled = 0
             look_at = 1
             enough = 0.0
@@ -71,7 +71,7 @@ async def receive(actor: Receiver, life: Life) -> ExitReason:
 
 async def _answer(actor: Receiver, life: Life, request: Request) -> None:
     """Handle a call, unless nobody waits for the answer any more."""
-    if request.task is None or request.deadline <= trio.current_time():
+    if request.task is None or request.deadline <= life.runtime.now():
         life.runtime.skipped_calls += 1
         return
     life.box.running = request

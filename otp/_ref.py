@@ -24,9 +24,9 @@ R = TypeVar("R")
 class Ref:
     """The address of one incarnation of a child.
 
-    When that incarnation ends the ref is dead for good: sending raises :exc:`NotAlive`, at once. To reach whoever has
-    a *role*, give the child a `name` and use the name each time (:func:`whereis`, :func:`send`, :func:`call`). A ref
-    that is kept for longer keeps nothing of the child's state.
+    When that incarnation ends the ref is dead for good: sending raises :exc:`NotAlive`, at once. It is what a pid is in
+    OTP. To reach whoever has a *role*, give the child a `name` and use the name each time (:func:`whereis`,
+    :func:`send`, :func:`call`). A ref that is kept for longer keeps nothing of the child's state.
 
     Refs come from :func:`whereis`, ``SupervisorRef.ref(id)`` and ``context.ref``; they are compared by identity and
     belong to the trio run that they were made in: no other thread may use them.
@@ -70,11 +70,12 @@ class Ref:
         """Put a message into the child's mailbox and come back at once; it is handled later, or never.
 
         Messages from one sender are handled in the order in which they were sent. Nothing tells whether this one was
-        handled: if the child ends before, it is lost. What must not be lost belongs into a durable queue or inbox.
+        handled: if the child ends before, it is lost (see `Mailbox` for one that is kept). What must not be lost
+        belongs into a durable queue or inbox. In OTP a cast to nobody is silent, and a mailbox is never full.
 
         Raises:
             NotAlive: if the child has ended, is restarting or is being stopped.
-            MailboxFull: if there is no room; see :meth:`send_wait`.
+            MailboxFull: if there is no room, and its `Mailbox` says nothing else; see :meth:`send_wait`.
             NoMailbox: if the child is not one that takes messages.
         """
         # The same as Box.put, written out: this is the line that everything else is measured against.
@@ -111,6 +112,9 @@ class Ref:
         `handle_call`, that of the call being handled, whichever is first. The child sees it as
         ``context.call_deadline`` and does not begin a request when it has passed or the caller has gone.
 
+        If it is cancelled, or times out, a request that was not begun is skipped; a handler that is at it goes on, and
+        its answer is dropped. (In OTP a server does the work in any case.)
+
         Args:
             request: Any object; a :class:`Call` gives the answer a type.
             timeout: Seconds to wait; ``math.inf`` for no limit.
@@ -122,6 +126,8 @@ class Ref:
             MailboxFull: if there is no room for the request.
             NoMailbox: if the child is not one that takes messages.
             CallingSelf: if an actor calls itself from a handler.
+            ValueError: if `timeout` is not a number >= 0.
+            Exception: what the child passed to :meth:`ReplyTo.reply_error`.
         """
         box = self._box
         task = current_task()
@@ -129,7 +135,8 @@ class Ref:
             raise ValueError(f"timeout must be a number of seconds >= 0, or math.inf, not {timeout!r}")
         if task is box.owner:
             raise CallingSelf(self.path)
-        expires = trio.current_time() + timeout
+        runtime = self._life.runtime
+        expires = runtime.now() + timeout
         deadline = trio.current_effective_deadline()
         if expires < deadline:
             deadline = expires
@@ -143,7 +150,7 @@ class Ref:
         slot = Request(request, self._life, task, expires, deadline)
         box.put(slot)
         if timeout == DEFAULT_TIMEOUT:
-            self._life.runtime.calls.watch(slot)
+            runtime.calls.watch(slot)
             return await wait_task_rescheduled(slot.abandon)
         with trio.CancelScope(deadline=expires):
             return await wait_task_rescheduled(slot.abandon)
@@ -165,7 +172,7 @@ class Ref:
         """Look at the actor's state, as its `describe_state` shows it, between two messages.
 
         It overtakes what is waiting in the mailbox, but not the handler that is running. To the actor it is no message:
-        an idle timeout goes on.
+        an idle timeout goes on. If it is cancelled, nobody looks. (OTP: ``sys:get_status``.)
 
         Args:
             timeout: Seconds to wait; ``math.inf`` for no limit.
@@ -175,6 +182,7 @@ class Ref:
             NotAlive: if the actor has ended, or ends before.
             NoMailbox: if the child is not an actor.
             CallingSelf: if an actor inspects itself from a handler.
+            ValueError: if `timeout` is not a number >= 0.
         """
         if not timeout >= 0:  # NaN, too
             raise ValueError(f"timeout must be a number of seconds >= 0, or math.inf, not {timeout!r}")

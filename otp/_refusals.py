@@ -9,9 +9,9 @@ class SupervisorError(OtpError):
     """A supervisor refused a request: it does not fit the state of the child.
 
     Attributes:
-      supervisor: The path of the supervisor.
-      child: The id that was asked for, if one was.
-
+        supervisor: The path of the supervisor.
+        child: The id that was asked for, if one was.
+        says: How the message of this kind of error ends.
     """
 
     says = "cannot do that"
@@ -66,8 +66,7 @@ class MaxChildren(SupervisorError):
     """The supervisor has as many instances as its ``max_children`` allows (Elixir: ``max_children``).
 
     Attributes:
-      limit: How many those are.
-
+        limit: How many those are.
     """
 
     def __init__(self, supervisor: str, limit: int) -> None:

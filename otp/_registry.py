@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @final
 class Registry:
-    """The registered names of one tree.
+    """The registered names of one tree, one holder each: OTP's ``register``, on which :func:`whereis` and others rest.
 
     A child's name is registered before its init begins, so messages to it can already queue, and released before
     anybody is told of its exit, so whoever hears of the exit can have the name at once.

@@ -48,9 +48,9 @@ class Requests:
 
     def came_up(self, slot: Slot) -> None:
         """The start of the slot is over, and a success (also without a child, when its init said so)."""
-        if slot.asked is not None:
-            self._state.actions.append(p.Reply(slot.asked, child=slot.state()))
-            slot.asked = None
+        assert slot.asked is not None
+        self._state.actions.append(p.Reply(slot.asked, child=slot.state()))
+        slot.asked = None
 
     def came_to_nothing(self, slot: Slot) -> None:
         """The start that was asked for has failed: what it added is not kept, the rest stays what it was."""

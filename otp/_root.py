@@ -38,7 +38,8 @@ async def open_supervisor(
 
     The block is entered when all children have started. However it is left, the tree is stopped first, in order, each
     child within its own shutdown time: at its end, by an exception (`KeyboardInterrupt` too), or because a scope
-    around it was cancelled. After that no task of the tree is left, and then the exception goes on.
+    around it was cancelled. After that no task of the tree is left, and then the exception goes on. (In OTP a
+    supervisor that is killed leaves orphans; here there is no way to do that.)
 
     Args:
         supervisor: The root, as a value.
@@ -115,13 +116,14 @@ class _Root:
         """Run the tree. When it ends although nobody asked for that, cancel what is going on `outside`."""
         self.runtime.on_interrupt.append(lambda: outside.cancel(reason="Ctrl-C, or sys.exit in a child"))
         self.runtime.root_statistics = self._statistics
+        self.runtime.now = trio.lowlevel.current_clock().current_time
         # A cancellation from outside must not reach the children: it would stop all of them at once. It reaches the
         # body of the `async with`, and that stops the tree in order.
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as self.nursery:
                 self.nursery.start_soon(self.runtime.calls.run)
                 self.nursery.start_soon(self.runtime.timers.run)
-                await run_child(self.life)
+                await run_child(lambda: self.life)
                 self.nursery.cancel_scope.cancel(reason="the tree has ended")
         if not self._stopping:
             outside.cancel(reason="the supervision tree has ended")

@@ -137,6 +137,11 @@ class Roster:
         heapify(self._due)
         heapify(self._doomed)
 
+    @property
+    def due(self) -> int:
+        """How many are to be started, at most: some in the queue may not be due any more."""
+        return len(self._due)
+
     def want(self, slot: Slot) -> None:
         """The slot is to be started."""
         if not slot.due:

@@ -88,6 +88,7 @@ class Runtime:
         self.registry = Registry()
         """Who has which name."""
         self.groups = Groups()
+        """Who is in which group; see :class:`Group`, which is the way in."""
         self.conditions = Conditions(self.events)
         """What children say about what they depend on."""
         self.draining = trio.Event()
@@ -102,6 +103,8 @@ class Runtime:
         """The children that were asked to stop and have not ended, and since when; without supervisors."""
         self.guest_numbers = itertools.count(1)
         """The incarnations of guests: they may have a path again and again, but never a number."""
+        self.now: Callable[[], float] = trio.current_time
+        """Trio's clock. While the tree runs it is read here, since looking for it takes longer than reading it."""
         self.up = False
         """True from when the root supervisor has started all its children until it begins to stop."""
         self.late_replies = 0
@@ -110,16 +113,24 @@ class Runtime:
         """How many calls were not handled because their caller had gone, or its deadline had passed."""
         # From here on for the modules of this package.
         self.calls = CallDeadlines()
+        """The calls with the default timeout."""
         self.timers = TimerHeap()
+        """The timers of all actors."""
         self._drainers: dict[object, str] = {}
         self._drained = trio.Event()
         self._exit_callbacks: list[Callable[[], None]] = []
         self.interrupted: BaseException | None = None
+        """Ctrl-C, or a child's `sys.exit`, if that is why the tree stops."""
         self.on_interrupt: list[Callable[[], None]] = []
+        """Told of that."""
         self.root_statistics: Callable[[], SupervisorStatistics | None] | None = None
+        """How to ask the root supervisor, while there is one."""
 
     async def drain(self, deadline: float) -> list[str]:
         """Tell all children to take in no more work, and wait until those that had some are done with it.
+
+        No checkpoint if none had any. Cancelling ends only the wait: the tree goes on draining, and there is no way
+        back from that.
 
         Args:
             deadline: When, on trio's clock, to wait no longer.

@@ -92,7 +92,11 @@ class RestartBudget:
 
 @frozen(kw_only=True)
 class ChildSpec:
-    """One child of a supervisor. Made by ``child()``, which says what the fields mean and fills in the defaults."""
+    """One child of a supervisor. Made by ``child()``, which fills in the defaults.
+
+    The fields are its arguments, and it says what they mean: ``id``, ``start``, ``name``, ``restart``, ``significant``,
+    ``shutdown``, ``init_timeout``, ``backoff``, ``budget``, ``mailbox`` (a ``Mailbox``, also if a number was given).
+    """
 
     id: str
     start: Start
@@ -210,6 +214,8 @@ def check_specs(children: Iterable[ChildSpec], *, auto_shutdown: AutoShutdown | 
     """Raise what ``Supervisor(children, auto_shutdown=...)`` would raise for these children; do nothing else.
 
     By default what depends on ``auto_shutdown`` is not looked at (OTP: ``check_childspecs``).
+
+    Raises ``ValueError`` or ``TypeError`` that names what is wrong; OTP returns an error.
     """
     known: set[str] = set()
     for spec in children:
@@ -253,9 +259,11 @@ class Supervisor:
     - ``max_children``: how many instances a ``simple_one_for_one`` may have at a time, those included that are
       parked, wait for a restart or are being stopped. Default: no limit.
 
-    Where this is not OTP: bad and unknown options are errors. Giving up is a crash in the eyes of the parent, so that a
-    transient supervisor comes back from it. A group that waits for its restart, or for another try of one that failed,
-    is down as a whole (OTP leaves up what had come up already).
+    Raises ``ValueError`` or ``TypeError`` that names the argument, the value and what is allowed.
+
+    Where this is not OTP: bad and unknown options are errors, here and in ``child()``. Giving up is a crash in the eyes
+    of the parent, so that a transient supervisor comes back from it. A group that waits for its restart, or for another
+    try of one that failed, is down as a whole (OTP leaves up what had come up already).
     """
 
     children: tuple[ChildSpec, ...] = field(converter=tuple[ChildSpec, ...])

@@ -81,6 +81,11 @@ class SupervisorCore:
             workers=len(self._roster) - supervisors,
         )
 
+    @property
+    def due(self) -> int:
+        """About how many children wait for their turn to start."""
+        return self._roster.due
+
     def restarts(self, now: float) -> int:
         """How many restarts the window holds, of ``spec.intensity``."""
         return self._state.window.used(now)
@@ -158,7 +163,8 @@ class SupervisorCore:
         """The start is a success, with a child or without."""
         slot.restarting &= slot.due  # when a sibling failed meanwhile
         slot.parked = False
-        self._requests.came_up(slot)
+        if slot.asked is not None:
+            self._requests.came_up(slot)
 
     def _failed_to_start(self, slot: Slot, reason: ExitReason, now: float) -> None:
         taken_down = slot.doomed
@@ -196,7 +202,8 @@ class SupervisorCore:
             state.phase = "up"
             state.actions.append(p.Started())
             self._restarts.booted()
-        self._give_out_stops()
+        if roster.next_doomed():
+            self._give_out_stops()
         if state.phase == "ending":
             if roster.alive == 0:
                 assert state.outcome is not None

@@ -17,7 +17,7 @@ import heapq
 import itertools
 import math
 from collections import deque
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 import trio
 from attrs import evolve
@@ -25,12 +25,13 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, w
 
 from . import _events as events  # pyright: ignore[reportPrivateUsage]  # private to otp
 from . import _protocol as p  # pyright: ignore[reportPrivateUsage]  # private to otp
-from ._child import Behaviour, ChildContext, life_of, run_child
+from ._child import Behaviour, ChildContext, life_of
 from ._exit import Crashed, ExitReason, Shutdown
 from ._life import Life, Outcome
 from ._lifecycle import tell_end, tell_up
 from ._overdue import Overdue
 from ._refusals import SupervisorStopped
+from ._starters import Starters
 from ._statistics import ChildStatistics, SupervisorStatistics
 from ._strategy import SupervisorCore
 from ._supervisor_ref import SupervisorRef
@@ -39,6 +40,8 @@ from ._unread import Unread
 if TYPE_CHECKING:
     from ._ref import Ref
     from ._spec import Supervisor
+
+_ENDS: Final = (p.ChildIgnored, p.ChildFailedToStart, p.ChildDown)
 
 
 @final
@@ -93,10 +96,9 @@ class SupervisorTask(Behaviour):
         self.path = life.path
         self.runtime = life.runtime
         self.core = SupervisorCore(self._spec, path=self.path)
-        life.on_stop = self._stop
-        self._context = contextvars.copy_context()
         try:
             async with trio.open_nursery() as self.nursery:
+                self._starters = Starters(self.nursery, contextvars.copy_context())
                 self._post(p.Start())
                 try:
                     while self._end is None:
@@ -120,7 +122,7 @@ class SupervisorTask(Behaviour):
         """It was cut short, and all children with it. Nothing is decided any more, but who is stuck is said."""
         self._handling = True  # what happens is only noted
         self.nursery.cancel_scope.cancel(reason=f"{self.path} was cut short")
-        now = trio.current_time()
+        now = self.runtime.now()
         for life in self._lives.values():
             if not life.stop_asked:
                 self._overdue.ends(life, life.cleanup_deadline(), now)
@@ -128,7 +130,7 @@ class SupervisorTask(Behaviour):
         while self._lives and self.nursery.child_tasks:
             if self._inbox:
                 event = self._inbox.popleft()
-                if isinstance(event, p.ChildIgnored | p.ChildFailedToStart | p.ChildDown):
+                if isinstance(event, _ENDS):
                     self._forget(event.id, event.incarnation)
                 continue
             self._alarm = self._next_due()
@@ -140,8 +142,8 @@ class SupervisorTask(Behaviour):
         for waiting in self._waiting.values():
             waiting.answered.set()
 
-    def _stop(self) -> None:
-        self._life.scope.deadline = self._life.stop_deadline
+    def _wind_down(self, life: Life) -> None:
+        life.scope.deadline = life.stop_deadline
         self._post(p.Stop(Shutdown()))
 
     async def _attend(self) -> None:
@@ -177,7 +179,7 @@ class SupervisorTask(Behaviour):
         """Let the core see the event, and do what it says."""
         self._handling = True
         try:
-            if isinstance(event, p.ChildIgnored | p.ChildFailedToStart | p.ChildDown):
+            if isinstance(event, _ENDS):
                 self._forget(event.id, event.incarnation)
             for action in self.core.handle(event):
                 self._do(action)
@@ -203,19 +205,19 @@ class SupervisorTask(Behaviour):
 
     def child_begins(self, life: Life) -> None:
         """The child begins its init, for which it has `init_timeout`."""
-        self._overdue.starts(life, trio.current_time())
+        self._overdue.starts(life, self.runtime.now())
         self._wake_at(self._overdue.next_look())
 
     def child_up(self, life: Life) -> None:
         """The child has finished its init."""
-        now = trio.current_time()
+        now = self.runtime.now()
         tell_up(life, now)
         self._overdue.is_up(life)
         self._post(p.ChildUp(life.spec.id, life.incarnation, now))
 
     def child_ending(self, life: Life, by: float) -> None:
         """The child has begun to end by itself, and has time for that until `by`."""
-        self._overdue.ends(life, by, trio.current_time())
+        self._overdue.ends(life, by, self.runtime.now())
         self._wake_at(self._overdue.next_look())
 
     def child_hurried(self, life: Life, since: float) -> None:
@@ -225,7 +227,7 @@ class SupervisorTask(Behaviour):
 
     def child_ended(self, life: Life, outcome: Outcome) -> None:
         """The child has ended; its task does nothing any more, its name is free."""
-        now = trio.current_time()
+        now = self.runtime.now()
         tell_end(life, outcome, now)
         id_, incarnation = life.spec.id, life.incarnation
         if outcome == "ignored":
@@ -242,14 +244,13 @@ class SupervisorTask(Behaviour):
             case p.StartChild():
                 life = Life(action.spec, action.incarnation, self, self.runtime)
                 self._lives[action.id] = life
-                if left := self._unread.pop(action.id, None):
+                if self._unread and (left := self._unread.pop(action.id, None)):
                     life.box.inherit(left.messages)
-                # In the supervisor's context: that of the task in which this happens is none of the child's business.
-                self._context.run(self._spawn, life)
+                self._starters.start(life, self.core.due)
             case p.StopChild():
                 life = self._lives[action.id]
                 life.ask_to_stop()
-                self._overdue.stops(life, trio.current_time())
+                self._overdue.stops(life, self.runtime.now())
                 self._wake_at(self._overdue.next_look())
             case p.RenewSpec():
                 life = self._lives[action.id]
@@ -274,9 +275,6 @@ class SupervisorTask(Behaviour):
             case p.StartFailed() | p.GiveUp() | p.Stopped():
                 self._end = action.reason
 
-    def _spawn(self, life: Life) -> None:
-        self.nursery.start_soon(run_child, life, name=life.spec.id)
-
     def _forget(self, id_: str, incarnation: int) -> None:
         life = self._lives.get(id_)
         if life is not None and life.incarnation == incarnation:
@@ -298,7 +296,7 @@ class SupervisorTask(Behaviour):
     # -- time ---------------------------------------------------------------------------------------------
 
     def _schedule(self, action: p.ScheduleRetry) -> None:
-        now = trio.current_time()
+        now = self.runtime.now()
         due = p.RetryDue(action.generation, now + action.delay)
         if action.delay <= 0:
             self._inbox.append(due)  # behind what is already waiting: that is served between two tries
@@ -317,7 +315,7 @@ class SupervisorTask(Behaviour):
         return min(overdue, self._retries[0][0]) if self._retries else overdue
 
     def _look_at_the_clock(self) -> None:
-        now = trio.current_time()
+        now = self.runtime.now()
         while self._retries and self._retries[0][0] <= now:
             due = heapq.heappop(self._retries)[2]
             self._inbox.append(p.RetryDue(due.generation, now))
@@ -361,7 +359,7 @@ class SupervisorTask(Behaviour):
         return SupervisorStatistics(
             path=self.path,
             strategy=spec.strategy,
-            restarts=self.core.restarts(trio.current_time()),
+            restarts=self.core.restarts(self.runtime.now()),
             intensity=spec.intensity,
             period=spec.period,
             decisions=self.core.history,

@@ -43,10 +43,11 @@ class ChildInfo:
 class SupervisorRef:
     """One incarnation of a supervisor, from outside.
 
-    Queries are answered at once, whatever the supervisor is doing (in OTP they wait for it). Requests are served one
-    after another, also while a restart is being retried or a child is slow to start or stop; they raise
-    :exc:`SupervisorStopped` when the supervisor is not up, or ends before it has served them. Cancelling a request
-    leaves it standing: it will be served, only nobody waits for it. A child that asks its own supervisor to stop it,
+    Queries are answered at once, whatever the supervisor is doing (in OTP they wait for it). Requests are taken at any
+    time, in the order in which they come, also while a restart is being retried or a child is slow to start or stop;
+    children that are to be started are started one after another. They raise :exc:`SupervisorStopped` when the
+    supervisor is not up, or ends before it has served them. Cancelling a request leaves it standing: it will be served,
+    only nobody waits for it. A child that asks its own supervisor to stop it,
     and waits for that, waits for itself until its shutdown time is over.
     """
 
@@ -159,6 +160,7 @@ class SupervisorRef:
             AlreadyPresent: if one is there, but stopped, parked or waiting for a restart.
             FailedToStart: if it did not come up; its spec is not kept.
             ValueError: if it is significant, and this supervisor has no `auto_shutdown`.
+            TypeError: if `spec` is not what :func:`child` returns, or its `start` needs arguments.
             WrongStrategy: if the supervisor is a `simple_one_for_one`; see :meth:`start_instance`.
             SupervisorStopped: if the supervisor is not up.
         """
@@ -182,6 +184,7 @@ class SupervisorRef:
             MaxChildren: if there are as many instances as the `max_children` of the supervisor.
             FailedToStart: if it did not come up.
             TypeError: if the template cannot be called with these arguments.
+            ValueError: if `key` is empty, a number, or has a slash in it.
             WrongStrategy: if the supervisor is none of that kind.
             SupervisorStopped: if the supervisor is not up.
         """
@@ -245,7 +248,7 @@ class SupervisorRef:
 
         Raises:
             ValueError: if the strategy would change to or from `simple_one_for_one`, or the id of its template.
-            TypeError: if the new template cannot be called with the arguments of an instance.
+            TypeError: if `spec` is no `Supervisor`, or the new template cannot take the arguments of an instance.
             SupervisorStopped: if the supervisor is not up.
 
         In all these cases nothing is changed.

@@ -41,6 +41,7 @@ class Timer(Entry):
         self._interval = interval
         self._waits_in_box = False
         self.message = message
+        """What the actor gets."""
         self.due = due
         """When the message comes (next), on trio's clock."""
 

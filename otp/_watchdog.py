@@ -63,6 +63,9 @@ class Watchdog:
     `stall_limit`: seconds after which the process counts as not alive; logged as an error, with a fresh
     stack.
     `on_stall`: called in the loop with a `LoopStalled` when a stall is over. It must not raise.
+    `clock`: seconds that also pass while the loop stalls; another one is for tests.
+
+    Raises ValueError if a time is not > 0, or `stall_limit` is less than `warn_after`.
     """
 
     def __init__(

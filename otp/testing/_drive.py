@@ -122,7 +122,8 @@ class Driven(Generic[A]):
     async def send(self, message: object, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         """Send it a message, and come back when that has been handled.
 
-        What it sends to itself meanwhile is handled after that: wait for it by :func:`settle`.
+        What it sends to itself meanwhile is handled after that: wait for it by :func:`settle`. If this is cancelled the
+        message has been sent all the same.
 
         Args:
             message: What its `handle_message` gets.
@@ -131,6 +132,7 @@ class Driven(Generic[A]):
         Raises:
             TimeoutError: if it has not been handled in time; the handler goes on.
             NotAlive: if the actor had ended, or ends before it comes to this message.
+            MailboxFull: if there is no room.
             Exception: what it crashed with, with its traceback.
         """
         self._raise_crash()
@@ -152,6 +154,10 @@ class Driven(Generic[A]):
     async def call(self, request: object, *, timeout: float = DEFAULT_TIMEOUT) -> Any:
         """Call it and return the answer: :meth:`Ref.call`, but a crash is raised as what it was.
 
+        Args:
+            request: What its `handle_call` gets.
+            timeout: Seconds to wait; ``math.inf`` for no limit.
+
         Raises:
             CallTimeout: if no answer came within `timeout` seconds.
             NotAlive: if the actor has ended without a crash.
@@ -166,7 +172,7 @@ class Driven(Generic[A]):
             raise
 
     async def stop(self, reason: ExitReason | None = None) -> ExitReason:
-        """Make it end, wait for that, and return what it ended with.
+        """Make it end, wait for that, and return what it ended with. If this is cancelled it ends all the same.
 
         Args:
             reason: Let it end after the current handler with this, as by :meth:`Actor.stop`. By default it is asked to

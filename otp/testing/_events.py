@@ -22,6 +22,7 @@ class CapturedEvents:
 
     def __init__(self) -> None:
         self.all: list[object] = []
+        """All of them, and nothing of what :meth:`clear` made it forget."""
 
     def __iter__(self) -> Iterator[object]:
         return iter(self.all)

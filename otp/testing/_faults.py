@@ -117,6 +117,7 @@ class Faults:
 
         Raises:
             ValueError: if an argument makes no sense.
+            TypeError: if `fault` is neither an exception nor a function.
         """
         checks.text("path", path)
         checks.choice("moment", moment, get_args(Moment))

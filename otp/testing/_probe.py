@@ -96,6 +96,8 @@ class Probe:
     async def expect(self, message: object, *, within: float = WITHIN) -> object:
         """Take the oldest message (or request) that was not taken yet, and assert that it is this one.
 
+        No checkpoint if there is one. If it is cancelled none is taken.
+
         Args:
             message: A class that it is to be an instance of, or a value that it is to be equal to.
             within: Seconds to wait for it, if there is none yet.

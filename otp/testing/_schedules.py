@@ -109,6 +109,10 @@ def seeded_schedules(
     Args:
         count: How many schedules.
         schedule: Run only this one.
+
+    Raises:
+        ValueError: if an argument, or, when the test runs, the environment variable is not such a number.
+        RuntimeError: when the test runs, if this version of trio cannot be made to draw from a seed.
     """
     checks.whole("count", count, least=1)
     if schedule is not None:

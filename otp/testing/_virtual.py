@@ -30,6 +30,9 @@ def run_virtual(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, schedule: i
         args: What to call it with.
         schedule: Run the tasks in the order that belongs to this number, the same each time; by default trio draws
             another one in each run. See :func:`seeded_schedules`.
+
+    Returns:
+        What `async_fn` returns; what it raises is raised, with a note of the schedule if there is one.
     """
     return run_under(schedule, partial(async_fn, *args))
 

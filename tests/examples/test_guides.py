@@ -17,7 +17,7 @@ import pytest
 from attrs import frozen
 
 ROOT = Path(__file__).parents[2]
-GUIDES = ("supervision",)
+GUIDES = ("supervision", "supervisors_in_depth", "actors_in_depth")
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```\n)?", re.DOTALL | re.MULTILINE)
 VIRTUAL_TIME = """\
 import trio
@@ -101,6 +101,17 @@ def test_a_service_in_a_guide_serves_until_it_is_told_to_stop(guide, block, tmp_
     assert "".join(lines) == block.output
 
 
+def test_supervision_can_be_read_in_twenty_minutes():
+    words_per_minute = 200  # of somebody who reads carefully; code counts like prose
+    assert len((ROOT / "docs" / "supervision.md").read_text().split()) <= 20 * words_per_minute
+
+
+def test_no_page_has_code_that_is_not_run():
+    run_elsewhere = {"testing"}  # test_testing_guide.py
+    with_code = {page.stem for page in (ROOT / "docs").glob("*.md") if "```python" in page.read_text()}
+    assert with_code == {*GUIDES, *run_elsewhere}
+
+
 PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
@@ -129,5 +140,5 @@ def test_each_page_is_in_the_index():
     assert [
         page.name
         for page in PAGES
-        if page.parent.name == "docs" and page.stem != "README" and f"({page.name})" not in index
+        if page.parent == ROOT / "docs" and page.stem != "README" and f"({page.name})" not in index
     ] == []

@@ -1,12 +1,17 @@
 """The shell acts in whatever task something happens: what that saves, and what it must not let through."""
 
+from collections import Counter
 from contextvars import ContextVar
+from itertools import pairwise
+from random import Random
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from otp import Actor, Behaviour, FailedToStart, InitTimeout, Supervisor, child, open_supervisor
+from otp._starters import MOST
+from otp.testing import living_tasks, no_task_left
 from tests.otp.actors import Boom
 from tests.otp.virtual import virtual_time
 
@@ -30,14 +35,72 @@ class Idle(Actor):
 
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one"])
-async def test_starting_and_stopping_a_child_takes_one_pass_of_the_scheduler_each(strategy):
+async def test_many_children_start_in_one_pass_of_the_scheduler_and_each_stop_takes_one(strategy):
     passes = Passes()
     children = [child(Idle, id=f"idle-{i}") for i in range(200)]
     trio.lowlevel.add_instrument(passes)
     async with open_supervisor(Supervisor(children, strategy=strategy)):
-        assert 200 <= passes.count < 210
+        assert 4 <= passes.count < 20
         passes.count = 0
     assert 200 <= passes.count < 210
+
+
+async def test_other_tasks_have_their_turn_while_many_children_start():
+    started = 0
+    seen = []
+
+    class Counts(Actor):
+        async def init(self):
+            nonlocal started
+            started += 1
+
+    async def watch():
+        while started < 1000:
+            seen.append(started)
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        async with open_supervisor(Supervisor([child(Counts, id=f"child-{i}") for i in range(1000)])):
+            pass
+    assert max(after - before for before, after in pairwise([*seen, 1000])) <= 2 * MOST
+
+
+@pytest.mark.parametrize("waits", [0.0, 0.5, 1.0])
+async def test_who_waits_in_its_init_holds_back_those_behind_it(waits):
+    """Whatever tasks were spawned ahead: they come up one after another, each in a task that bears its id."""
+    log = []
+    slow = Random(f"{waits}")
+
+    class Logs(Actor):
+        async def init(self):
+            assert trio.lowlevel.current_task().name == self.context.id
+            log.append(f"{self.context.id} begins")
+            if slow.random() < waits:
+                await trio.sleep(1)
+            log.append(f"{self.context.id} is up")
+
+    ids = [f"child-{i}" for i in range(300)]
+    async with open_supervisor(Supervisor([child(Logs, id=id_) for id_ in ids])):
+        assert log == [f"{id_} {what}" for id_ in ids for what in ("begins", "is up")]
+        await wait_all_tasks_blocked()
+        assert Counter(task.name for task in living_tasks() if task.name.startswith("child-")) == Counter(ids)
+
+
+async def test_tasks_that_were_spawned_ahead_find_nothing_when_the_tree_is_stopped_meanwhile():
+    started = []
+
+    class Stops(Actor):
+        async def init(self):
+            started.append(self.context.id)
+            if self.context.id == "child-10":
+                await self.context.supervisor.start_child(child(Idle, id="never"))
+
+    with trio.move_on_after(1) as patience:
+        async with no_task_left(), open_supervisor(Supervisor([child(Stops, id=f"child-{i}") for i in range(100)])):
+            pass
+    assert patience.cancelled_caught
+    assert started == [f"child-{i}" for i in range(11)]
 
 
 async def test_asking_for_a_child_takes_two_passes():
