@@ -38,6 +38,8 @@ from ._supervisor_ref import SupervisorRef
 from ._unread import Unread
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from ._ref import Ref
     from ._spec import Supervisor
 
@@ -352,6 +354,14 @@ class SupervisorTask(Behaviour):
         """Whether the child of that id was reported as stuck."""
         life = self._lives.get(id_)
         return life is not None and life in self._overdue.stuck
+
+    def parked(self) -> Generator[str]:
+        """The paths of the children that are parked, here and below."""
+        for id_ in self.core.parked():
+            yield f"{self.path}/{id_}"
+        for life in self._lives.values():
+            if life.supervisor is not None:
+                yield from life.supervisor.parked()
 
     def statistics(self) -> SupervisorStatistics:
         """The supervisor and everything below it, in numbers."""
