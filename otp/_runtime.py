@@ -109,7 +109,7 @@ class Runtime:
         self.now: Callable[[], float] = trio.current_time
         """Trio's clock. While the tree runs it is read here, since looking for it takes longer than reading it."""
         self.up = False
-        """True from when the root supervisor has started all its children until it begins to stop."""
+        """True from when the root supervisor has started all its children until it is asked to stop, or has ended."""
         self.late_replies = 0
         """How many answers came when their caller had gone; they are dropped."""
         self.skipped_calls = 0
