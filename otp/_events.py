@@ -15,7 +15,7 @@ import attrs
 from ._exit import Crashed, ExitReason
 from ._protocol import Decision
 
-OverflowedWhere: TypeAlias = Literal["dropped", "diverted"]
+OverflowOutcome: TypeAlias = Literal["dropped", "diverted"]
 """What became of a message that did not fit."""
 StuckAfter: TypeAlias = Literal["asked to stop", "began to end", "began to start"]
 """Since when a child should have ended, or be up; see `ChildStuck`."""
@@ -129,7 +129,7 @@ class PoisonMessage(MessageEvent):
 class MailboxOverflowed(MessageEvent):
     """A full mailbox has dropped or diverted a message, as its :class:`Mailbox` says."""
 
-    what: OverflowedWhere
+    what: OverflowOutcome
     """Whether it is lost, or another actor has it."""
     count: int
     """How many it were, of this incarnation, with this one."""

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from ._life import Life
     from ._spec import ChildSpec
-    from ._statistics import RuntimeStatistics, SupervisorStatistics
+    from ._statistics import RuntimeStatistics
+    from ._supervisor import SupervisorTask
 
 
 @attrs.frozen
@@ -33,6 +34,8 @@ class Readiness:
     """True if it can."""
     reasons: tuple[str, ...] = ()
     """One short line per reason; empty if `ok`."""
+    parked: tuple[str, ...] = ()
+    """The paths of the children that are parked, whether it is `ok` or not."""
 
 
 class Conditions:
@@ -123,7 +126,7 @@ class Runtime:
         """Ctrl-C, or a child's `sys.exit`, if that is why the tree stops."""
         self.on_interrupt: list[Callable[[], None]] = []
         """Told of that."""
-        self.root_statistics: Callable[[], SupervisorStatistics | None] | None = None
+        self.root: Life | None = None
         """How to ask the root supervisor, while there is one."""
 
     async def drain(self, deadline: float) -> list[str]:
@@ -180,14 +183,23 @@ class Runtime:
                 self._drained.set()
 
     def readiness(self) -> Readiness:
-        """Whether the tree can take work: it is up, does not drain, and every condition is ok."""
+        """Whether the tree can take work: it is up, does not drain, and every condition is ok.
+
+        Children that are parked are named, and are no reason: their :class:`RestartBudget` says that the others go on
+        without them. Where that is not so, it says ``"escalate"``, or another child sets a condition.
+        """
         reasons: list[str] = []
         if self.draining.is_set():
             reasons.append("draining")
         elif not self.up:
             reasons.append("not started, or stopping")
         reasons += self.conditions.failing()
-        return Readiness(not reasons, tuple(reasons))
+        root = self._root_supervisor
+        return Readiness(not reasons, tuple(reasons), () if root is None else tuple(root.parked()))
+
+    @property
+    def _root_supervisor(self) -> SupervisorTask | None:
+        return None if self.root is None else self.root.supervisor
 
     def at_exit(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Have `callback` called when the process is about to end although something would not stop.
@@ -219,13 +231,14 @@ class Runtime:
         """The whole tree in numbers, read at this moment."""
         from ._statistics import RuntimeStatistics
 
+        root = self._root_supervisor
         return RuntimeStatistics(
             late_replies=self.late_replies,
             skipped_calls=self.skipped_calls,
             waiting_calls=len(self.calls),
             names=len(self.registry),
             draining=tuple(sorted(self._drainers.values())),
-            root=None if self.root_statistics is None else self.root_statistics(),
+            root=None if root is None else root.statistics(),
         )
 
     def interrupt(self, error: BaseException) -> None:

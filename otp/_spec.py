@@ -73,6 +73,10 @@ class RestartBudget:
       ``restart_child`` brings it back, also no restart of its group; it then has its whole budget again;
     - ``"drop"``: the child is forgotten.
 
+    A parked child does not make the service not ready: the others go on without it. Its path is in
+    ``runtime.readiness().parked``, and in what ``/readyz`` answers. Where the service can do nothing without the
+    child, ``"escalate"`` is right.
+
     Park and drop concern the child alone. Whom the strategy restarts together with it is restarted without it, and
     starts knowing that it is not there.
 
