@@ -127,7 +127,7 @@ class Runtime:
         self.on_interrupt: list[Callable[[], None]] = []
         """Told of that."""
         self.root: Life | None = None
-        """How to ask the root supervisor, while there is one."""
+        """The root supervisor, while there is one."""
 
     async def drain(self, deadline: float) -> list[str]:
         """Tell all children to take in no more work, and wait until those that had some are done with it.
