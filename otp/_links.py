@@ -6,11 +6,14 @@ the first exception, since one exception object cannot be raised in two tasks.) 
 
 Two things are never changed by a link: a supervisor does not end by one, as the exits of others are its trade, and a
 child that was asked to stop goes on stopping in its own time.
+
+This module and `_groups` know each other, as the only two of the package: a group's link ends those that it ties as any
+link does, here; and what comes of it names the group.
 """
 
 from __future__ import annotations
 
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import attrs
 
@@ -20,6 +23,9 @@ from ._exit import Crashed, ExitReason, Normal, Stop
 from ._life import Life, Part
 from ._monitors import NoProcess
 from ._ref import Ref
+
+if TYPE_CHECKING:
+    from ._groups import Group  # noqa: TC004  (see above)
 
 
 @attrs.frozen(kw_only=True)
@@ -33,6 +39,8 @@ class Exited(Notice):
     """Who has ended."""
     reason: ExitReason | NoProcess
     """What it ended with; :class:`NoProcess` if it had ended already when it was linked."""
+    group: Group | None = None
+    """The group by which the two were linked; None if it was a link between just them."""
 
 
 class _ExitSignal(Stop):
@@ -76,7 +84,9 @@ class Links(Part):
     def unlink(self, other: Life) -> None:
         """Remove the link, and a notice of it that was not handled."""
         self._cut(other)
-        self.life.box.take_back(lambda entry: isinstance(entry, Exited) and entry.ref is other.ref)
+        self.life.box.take_back(
+            lambda entry: isinstance(entry, Exited) and entry.ref is other.ref and entry.group is None
+        )
 
     def ended(self, reason: ExitReason) -> None:
         """Tell the others, when nothing ties them to this life any more."""
@@ -84,7 +94,7 @@ class Links(Part):
         for other in {**self.tells, **self.hears}:
             self._cut(other)
         for other in told:
-            other.part(Links)._hear(self.life, reason)
+            other.part(Links).hear(self.life, reason)
 
     def _cut(self, other: Life) -> None:
         others = other.part(Links)
@@ -92,11 +102,11 @@ class Links(Part):
             mine.pop(other, None)
             theirs.pop(self.life, None)
 
-    def _hear(self, who: Life, reason: ExitReason) -> None:
+    def hear(self, who: Life, reason: ExitReason, group: Group | None = None) -> None:
         """An exit signal."""
         life = self.life
         if self.trapping:
-            life.box.put_notice(Exited(ref=who.ref, reason=reason))
+            life.box.put_notice(Exited(ref=who.ref, reason=reason, group=group))
         elif isinstance(reason, Normal) or life.spec.is_supervisor or life.supervisor is not None:
             pass
         elif life.stop_asked or life.box.reason is not None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, final
 import attrs
 import trio
 
-from ._call import Request
+from ._call import Request, Turn
 from ._entries import ENTRIES, Notice
 from ._errors import MailboxFull, OtpError
-from ._events import MailboxOverflowed, OverflowedWhere
+from ._events import MailboxOverflowed, OverflowOutcome
 from ._mailbox_spec import Divert
 from ._names import box_of
 
@@ -66,8 +66,8 @@ class Overflowing:
     def _divert(self, message: object, to: str) -> None:
         ref = self._life.runtime.registry.get(to)
         content = message.message if isinstance(message, Request) else message
-        # One step only: two that divert to each other would go on for ever.
-        if ref is None or ref is self._life.ref or isinstance(content, Overflow):
+        # One step only: two that divert to each other would go on for ever. And a turn is this actor's own.
+        if ref is None or ref is self._life.ref or isinstance(content, Overflow | Turn):
             raise self._full()
         other = box_of(ref)
         overflow = Overflow(self._life.path, content)
@@ -84,7 +84,7 @@ class Overflowing:
     def _full(self) -> MailboxFull:
         return MailboxFull(self._life.path, self._life.spec.mailbox.limit)
 
-    def _tell(self, message: object, what: OverflowedWhere) -> None:
+    def _tell(self, message: object, what: OverflowOutcome) -> None:
         self.count += 1
         life = self._life
         if life.runtime.events.wants(MailboxOverflowed):
@@ -107,4 +107,6 @@ def overflow_policy(life: Life) -> Overflowing | None:
 
 
 def _may_be_dropped(entry: object) -> bool:
-    return type(entry) is Request or not (type(entry) in ENTRIES or isinstance(entry, Notice))
+    if isinstance(entry, Request):
+        return not entry.jumps_queue  # a call, but not a question of a tool
+    return not (type(entry) in ENTRIES or isinstance(entry, Notice))

@@ -18,7 +18,7 @@ from ._spec import Supervisor
 from ._timer_heap import TimerHeap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
 
     from ._spec import ChildSpec
     from ._statistics import RuntimeStatistics, SupervisorStatistics
@@ -32,6 +32,8 @@ class Readiness:
     """True if it can."""
     reasons: tuple[str, ...] = ()
     """One short line per reason; empty if `ok`."""
+    parked: tuple[str, ...] = ()
+    """The paths of the children that are parked, whether it is `ok` or not."""
 
 
 class Conditions:
@@ -81,6 +83,18 @@ class Stopping(Protocol):
         ...
 
 
+class Root(Protocol):
+    """What is asked of the root of a tree, also while its supervisor is not there yet."""
+
+    def statistics(self) -> SupervisorStatistics | None:
+        """The supervisor and everything below it, in numbers."""
+        ...
+
+    def parked(self) -> Iterable[str]:
+        """The paths of the children that are parked, anywhere in the tree."""
+        ...
+
+
 @final
 class Runtime:
     """What all children of one tree share. Every child finds it as ``context.runtime``.
@@ -113,7 +127,7 @@ class Runtime:
         self.now: Callable[[], float] = trio.current_time
         """Trio's clock. While the tree runs it is read here, since looking for it takes longer than reading it."""
         self.up = False
-        """True from when the root supervisor has started all its children until it begins to stop."""
+        """True from when the root supervisor has started all its children until it is asked to stop, or has ended."""
         self.late_replies = 0
         """How many answers came when their caller had gone; they are dropped."""
         self.skipped_calls = 0
@@ -130,8 +144,8 @@ class Runtime:
         """Ctrl-C, or a child's `sys.exit`, if that is why the tree stops."""
         self.on_interrupt: list[Callable[[], None]] = []
         """Told of that."""
-        self.root_statistics: Callable[[], SupervisorStatistics | None] | None = None
-        """How to ask the root supervisor, while there is one."""
+        self.root: Root | None = None
+        """The root, while there is one."""
 
     async def drain(self, deadline: float) -> list[str]:
         """Tell all children to take in no more work, and wait until those that had some are done with it.
@@ -187,14 +201,18 @@ class Runtime:
                 self._drained.set()
 
     def readiness(self) -> Readiness:
-        """Whether the tree can take work: it is up, does not drain, and every condition is ok."""
+        """Whether the tree can take work: it is up, does not drain, and every condition is ok.
+
+        Children that are parked are named, and are no reason: their :class:`RestartBudget` says that the others go on
+        without them. Where that is not so, it says ``"escalate"``, or another child sets a condition.
+        """
         reasons: list[str] = []
         if self.draining.is_set():
             reasons.append("draining")
         elif not self.up:
             reasons.append("not started, or stopping")
         reasons += self.conditions.failing()
-        return Readiness(not reasons, tuple(reasons))
+        return Readiness(not reasons, tuple(reasons), () if self.root is None else tuple(self.root.parked()))
 
     def at_exit(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Have `callback` called when the process is about to end although something would not stop.
@@ -232,7 +250,7 @@ class Runtime:
             waiting_calls=len(self.calls),
             names=len(self.registry),
             draining=tuple(sorted(self._drainers.values())),
-            root=None if self.root_statistics is None else self.root_statistics(),
+            root=None if self.root is None else self.root.statistics(),
         )
 
     def interrupt(self, error: BaseException) -> None:
