@@ -10,6 +10,7 @@ somebody ends, and nothing has to be done about it when they join and leave.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
+from weakref import WeakValueDictionary
 
 import attrs
 
@@ -153,6 +154,13 @@ class _Ties(Part):
 
 
 @final
+class _Watching(dict[Monitor, None]):
+    """The monitors on one group; a dict itself cannot be referred to weakly."""
+
+    __slots__ = ("__weakref__",)
+
+
+@final
 class Groups:
     """All groups of one tree."""
 
@@ -161,7 +169,8 @@ class Groups:
     def __init__(self) -> None:
         self._members: dict[Group, dict[Ref, None]] = {}
         self._linked: dict[Group, dict[Life, bool]] = {}  # who is linked with the group, and whether in both directions
-        self._monitors: dict[Group, dict[Monitor, None]] = {}
+        # Each monitor holds the dict that it is placed in: with the last of them it is gone, and the group with it.
+        self._monitors: WeakValueDictionary[Group, _Watching] = WeakValueDictionary()
 
     def members(self, group: Group) -> tuple[Ref, ...]:
         """The members, in order."""
@@ -229,13 +238,8 @@ class Groups:
     def watch(self, group: Group, watcher: Life) -> Monitor:
         """Have `watcher` told of joins and leaves."""
         monitor = Monitor(watcher, group.name)
-        monitor.place(self._monitors.setdefault(group, {}))
+        monitor.place(self._monitors.setdefault(group, _Watching()))
         return monitor
 
     def _watching(self, group: Group) -> tuple[Monitor, ...]:
-        monitors = self._monitors.get(group)
-        if monitors is None:
-            return ()
-        if not monitors:  # the last of them was removed
-            del self._monitors[group]
-        return tuple(monitors)
+        return tuple(self._monitors.get(group, ()))

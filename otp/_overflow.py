@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, final
 import attrs
 import trio
 
-from ._call import Request
+from ._call import Request, Turn
 from ._entries import ENTRIES, Notice
 from ._errors import MailboxFull, OtpError
 from ._events import MailboxOverflowed, OverflowOutcome
@@ -67,8 +67,8 @@ class Overflowing(Part):
     def _divert(self, message: object, to: str) -> None:
         ref = self.life.runtime.registry.get(to)
         content = message.message if isinstance(message, Request) else message
-        # One step only: two that divert to each other would go on for ever.
-        if ref is None or ref is self.life.ref or isinstance(content, Overflow):
+        # One step only: two that divert to each other would go on for ever. And a turn is this actor's own.
+        if ref is None or ref is self.life.ref or isinstance(content, Overflow | Turn):
             raise self._full()
         other = box_of(ref)
         overflow = Overflow(self.life.path, content)
@@ -103,4 +103,6 @@ class Overflowing(Part):
 
 
 def _may_be_dropped(entry: object) -> bool:
-    return type(entry) is Request or not (type(entry) in ENTRIES or isinstance(entry, Notice))
+    if isinstance(entry, Request):
+        return not entry.jumps_queue  # a call, but not a question of a tool
+    return not (type(entry) in ENTRIES or isinstance(entry, Notice))

@@ -38,7 +38,7 @@ async def open_supervisor(
     The block is entered when all children have started. However it is left, the tree is stopped first, in order, each
     child within its own shutdown time: at its end, by an exception (`KeyboardInterrupt` too), or because a scope
     around it was cancelled. After that no task of the tree is left, and then the exception goes on. (In OTP a
-    supervisor that is killed leaves orphans; here there is no way to do that.)
+    supervisor that is killed may leave orphans; here there is no way to do that.)
 
     Args:
         supervisor: The root, as a value.

@@ -109,7 +109,7 @@ class Runtime:
         self.now: Callable[[], float] = trio.current_time
         """Trio's clock. While the tree runs it is read here, since looking for it takes longer than reading it."""
         self.up = False
-        """True from when the root supervisor has started all its children until it begins to stop."""
+        """True from when the root supervisor has started all its children until it is asked to stop, or has ended."""
         self.late_replies = 0
         """How many answers came when their caller had gone; they are dropped."""
         self.skipped_calls = 0
@@ -127,7 +127,7 @@ class Runtime:
         self.on_interrupt: list[Callable[[], None]] = []
         """Told of that."""
         self.root: Life | None = None
-        """How to ask the root supervisor, while there is one."""
+        """The root supervisor, while there is one."""
 
     async def drain(self, deadline: float) -> list[str]:
         """Tell all children to take in no more work, and wait until those that had some are done with it.

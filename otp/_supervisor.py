@@ -183,10 +183,11 @@ class SupervisorTask(Behaviour):
         try:
             if isinstance(event, _ENDS):
                 self._forget(event.id, event.incarnation)
-            for action in self.core.handle(event):
+            actions = self.core.handle(event)
+            for action in actions:
                 self._do(action)
             if self._unread:
-                self._drop_what_nobody_will_read(getattr(event, "id", None))
+                self._drop_what_nobody_will_read(event, actions)
         finally:
             self._handling = False
 
@@ -285,10 +286,12 @@ class SupervisorTask(Behaviour):
                 self._unread[id_] = unread
             self._overdue.forget(life)
 
-    def _drop_what_nobody_will_read(self, id_: object) -> None:
-        """Look whether the child that an event was about comes back; only that one, as there may be many."""
-        if isinstance(id_, str) and id_ in self._unread and not self.core.returns(id_):
-            self._unread.pop(id_).drop()
+    def _drop_what_nobody_will_read(self, event: p.Event, actions: list[p.Action]) -> None:
+        """Look whether they come back whom this event or a decision was about; only those, as there may be many."""
+        decided = (action.decision.child for action in actions if isinstance(action, p.Note))
+        for id_ in (getattr(event, "id", None), *decided):
+            if id_ in self._unread and not self.core.returns(id_):
+                self._unread.pop(id_).drop()
 
     def _tell_decision(self, decision: p.Decision) -> None:
         bus = self.runtime.events

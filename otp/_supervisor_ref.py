@@ -222,7 +222,7 @@ class SupervisorRef:
             ChildNotFound: if there is no such child.
             ChildRunning: if it is alive.
             ChildRestarting: if it is being restarted.
-            WrongStrategy: if the supervisor is a `simple_one_for_one`.
+            WrongStrategy: if the supervisor is a `simple_one_for_one`, and the instance is not parked.
             SupervisorStopped: if the supervisor is not up.
         """
         await self._task.request(DeleteChild(id))

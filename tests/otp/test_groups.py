@@ -128,7 +128,21 @@ async def test_groups_of_those_who_are_gone_leave_nothing():
             supervisor.ref(str(i)).send(boom)
         await trio.sleep(2)
         assert groups._members == {}
-        assert groups._monitors == {}
+        assert not groups._monitors
+
+
+async def test_a_group_that_is_watched_no_more_leaves_nothing():
+    """Found by the soak: its name stayed, until somebody joined or left it again."""
+    async with tree(n=0) as supervisor:
+        w, groups = supervisor.ref("w"), supervisor.runtime.groups
+        rooms = [Group(f"room {i}") for i in range(3)]
+        first, *_ = await w.call(lambda a: [a.monitor_group(room) for room in rooms])
+        assert len(groups._monitors) == 3
+        await w.call(lambda a: a.demonitor(first))
+        assert set(groups._monitors) == set(rooms[1:])
+        w.send(boom)
+        await trio.sleep(2)
+        assert not groups._monitors
 
 
 @pytest.mark.parametrize("name", ["", 3, None])

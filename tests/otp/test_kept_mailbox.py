@@ -221,6 +221,49 @@ async def test_without_a_next_incarnation_it_is_dropped_and_the_callers_are_told
     assert log == []
 
 
+async def test_parked_after_a_backoff_it_is_dropped_and_the_callers_are_told():
+    """Found by the soak: whether it comes back was decided when the backoff was over, and nobody looked then."""
+    log, actor = keeper()
+    budget = RestartBudget(intensity=0, on_exceed="park")
+    tree = Tree(actor, budget=budget, backoff=Backoff(initial=1, jitter=0))
+    with capture_events(tree.runtime) as events:
+        async with tree.supervisor as supervisor:
+            ref = supervisor.ref("k")
+            ref.send(boom)
+            ref.send("1")
+            call = ref.request("call")
+            await wait_all_tasks_blocked()
+            assert not call.done
+            await trio.sleep(2)
+            assert [info.status for info in supervisor.which_children()] == ["parked"]
+            with pytest.raises(NotAlive, match="app/k"):
+                call.result()
+            assert events.one(MessagesDropped).count == 1
+            await supervisor.restart_child("k")
+    assert log == []
+
+
+async def test_forgotten_at_the_end_of_the_boot_it_is_dropped_and_the_callers_are_told():
+    """It has ended in the boot, and what becomes of it is decided when the last child is up."""
+    calls = []
+
+    def init(actor):
+        actor.send_self(crash_later)
+        actor.me.send("1")
+        calls.append(actor.me.request("call"))
+
+    log, actor = keeper(init)
+    _, slow = keeper(sleeps(5))
+    tree = Tree(actor, child(slow, id="slow"), budget=RestartBudget(intensity=0, on_exceed="drop"))
+    with capture_events(tree.runtime) as events:
+        async with tree.supervisor as supervisor:
+            assert [info.id for info in supervisor.which_children()] == ["slow"]
+            with pytest.raises(NotAlive, match="app/k"):
+                calls[0].result()
+            assert events.one(MessagesDropped).count == 1
+    assert log == []
+
+
 async def test_when_the_supervisor_gives_up_it_is_dropped_and_the_callers_are_told():
     log, actor = keeper()
     runtime = Runtime()

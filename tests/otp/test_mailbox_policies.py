@@ -23,6 +23,7 @@ from otp import (
     call,
     child,
     open_supervisor,
+    request,
     send,
     whereis,
 )
@@ -128,6 +129,37 @@ async def test_a_call_that_is_dropped_as_the_oldest_raises_in_its_caller(autojum
         stage.gate.set()
 
 
+async def test_a_call_that_is_not_waited_for_is_dropped_as_the_oldest_like_any_other(autojump_clock):
+    """Found by the soak: it was never dropped, but a younger message was, or the newest refused."""
+    stage = Stage()
+    async with stage.open(stage.actor(Mailbox(2, when_full="drop_oldest"))):
+        await fill()
+        asked = request("a", "question")
+        send("a", 1)
+        assert not asked.done
+        send("a", 2)
+        with pytest.raises(MailboxFull):
+            asked.result()
+        others = [request("a", "question") for _ in range(2)]
+        assert not any(other.done for other in others)
+        send("a", 3)
+        assert [other.done for other in others] == [True, False]
+        stage.gate.set()
+        assert await others[1].wait() == "answer to question"
+    assert stage.log == ["wait", "question", 3]
+
+
+async def test_a_question_of_a_tool_is_not_dropped_as_the_oldest(autojump_clock):
+    stage = Stage()
+    async with stage.open(stage.actor(Mailbox(2, when_full="drop_oldest"))), trio.open_nursery() as nursery:
+        await fill(1)
+        nursery.start_soon(found("a").inspect)
+        await wait_all_tasks_blocked()
+        send("a", 2)
+        stage.gate.set()
+    assert stage.log == ["wait", 2]
+
+
 async def test_drop_newest(autojump_clock):
     stage = Stage()
     with capture_events(stage.runtime) as events:
@@ -177,6 +209,29 @@ async def test_divert_hands_messages_and_calls_to_another_actor(autojump_clock):
         (2, "diverted"),
         ("question", "diverted"),
     ]
+
+
+async def test_what_its_helpers_want_in_turn_is_not_diverted(autojump_clock):
+    """Found by the soak: the other actor was asked something of which only this one can make anything."""
+    stage = Stage()
+
+    class Helped(Gate):
+        async def init(self):
+            self.nursery.start_soon(self.turn)
+
+        async def turn(self):
+            await trio.sleep(1.0)
+            with pytest.raises(MailboxFull, match="app/a"):
+                await self.in_turn(self.init)
+            self.log.append("refused")
+
+    spare = child(lambda: Spare(stage.diverted), id="spare", name="spare")
+    full = Mailbox(1, when_full=Divert("spare"))
+    async with stage.open(spare, child(lambda: Helped(stage.log, stage.gate), id="a", name="a", mailbox=full)):
+        await fill(1)
+        await trio.sleep(2.0)
+        assert stage.log == ["refused"]
+        stage.gate.set()
 
 
 @pytest.mark.parametrize("to", ["nobody", "a", "b"])

@@ -1,153 +1,48 @@
-"""What clients do to a tree, and what may come of it.
-
-An operation is a function with the decorator; a new feature of the runtime gets one here, and is in the soak.
-"""
+"""What clients do to the children of a tree, and what may come of it."""
 
 from __future__ import annotations
 
-import math
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
-
-import attrs
 import trio
 
 from otp import (
-    AlreadyPresent,
-    AlreadyStarted,
     ChildNotFound,
-    ChildRestarting,
-    ChildRunning,
-    ChildSpec,
-    FailedToStart,
     MailboxFull,
-    MaxChildren,
     NoMailbox,
     NotAlive,
     OtpError,
-    PendingCall,
     PendingCalls,
     Ref,
-    SupervisorRef,
-    SupervisorStopped,
-    WrongStrategy,
     call,
-    child,
+    partition,
+    partition_id,
     send,
     whereis,
 )
 from otp.testing import crash
-from tests.otp.soak.children import ACTIONS, ANSWERS, Ask, Note, ask, brief
-from tests.otp.soak.trees import STRATEGIES, a_child, a_tree, is_tree
-from tests.otp.soak.world import Asked, Boom, World
+from tests.otp.soak import ties
+from tests.otp.soak.calls import ask, asked_for, look_at
+from tests.otp.soak.client import Client, operation, supervisors
+from tests.otp.soak.messages import ANSWERS, no_room, post
+from tests.otp.soak.trees import is_partitioned
+from tests.otp.soak.world import Boom
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-
-PATIENCE: Final = 500.0
-"""Virtual seconds within which every request to a supervisor is served: the longest stops and starts of a round."""
-
-
-class Client:
-    """Somebody outside of the tree, who does one thing after another."""
-
-    def __init__(self, world: World, root: SupervisorRef) -> None:
-        self.world = world
-        self.random = world.random
-        self.root = root
-        self.me = world.number()
-        self.number = 0
-        self.old_refs: list[Ref] = []
-
-    async def run(self, often: int) -> None:
-        operations, weights = list(OPERATIONS), list(OPERATIONS.values())
-        for _ in range(often):
-            await trio.sleep(self.random.choice([0.0, 0.0, self.random.random() * 0.5]))
-            if self.world.violations or not self.root.alive:
-                return
-            (operation,) = self.random.choices(operations, weights)
-            await operation(self)
-
-    # -- whom it picks
-
-    def supervisor(self) -> SupervisorRef:
-        return self.random.choice(list(supervisors(self.root)))
-
-    def ref(self) -> Ref | None:
-        """Of anybody, perhaps of somebody who has ended."""
-        if self.old_refs and self.random.random() < 0.1:
-            return self.random.choice(self.old_refs)
-        refs = [info.ref for info in self.supervisor().which_children() if info.ref is not None]
-        actors = [ref for ref in refs if ref in self.world.by_ref and self.world.by_ref[ref].kind == "actor"]
-        if not refs:
-            return None
-        ref = self.random.choice(actors if actors and self.random.random() < 0.9 else refs)
-        self.old_refs = [*self.old_refs[-20:], ref]
-        return ref
-
-    def id(self, supervisor: SupervisorRef) -> str:
-        ids = [info.id for info in supervisor.which_children()]
-        return self.random.choice([*ids, *ids, *ids, "c9", "nobody", "c0:1"])
-
-    def note(self) -> Note:
-        self.number += 1
-        return Note(self.me, self.number, self.random.choice(ACTIONS), self.ref())
-
-    # -- what comes of it
-
-    async def ask_for(self, what: str, request: Callable[[], Awaitable[object]], *allowed: type[Exception]) -> bool:
-        """Have a request to a supervisor served; whether it was and there is something to be seen of it."""
-        impatient = self.random.random() < 0.1
-        patience = self.random.random() * 5 if impatient else PATIENCE
-        with trio.move_on_after(patience):
-            try:
-                await request()
-            except Exception as error:
-                if not isinstance(error, (*allowed, SupervisorStopped)):
-                    raise
-                self.world.count(f"{what} {type(error).__name__}")
-                return False
-            self.world.count(what)
-            return True
-        self.world.claim(impatient, f"{what} was not served within {patience} s")
-        return False
-
-
-Operation: TypeAlias = "Callable[[Client], Awaitable[None]]"
-OPERATIONS: Final[dict[Operation, int]] = {}
-
-
-def operation(weight: int) -> Callable[[Operation], Operation]:
-    def add(fn: Operation) -> Operation:
-        OPERATIONS[fn] = weight
-        return fn
-
-    return add
-
-
-def refuses(ref: Ref) -> bool:
-    """Whether its mailbox is closed, or about to be."""
-    return ref._life.stop_asked or ref._life.box.reason is not None
-
-
-def supervisors(root: SupervisorRef) -> Iterator[SupervisorRef]:
-    yield root
-    for info in root.which_children():
-        try:
-            below = root.supervisor(info.id)
-        except (NotAlive, TypeError):
-            continue
-        yield from supervisors(below)
-
-
-# -- messages and calls ------------------------------------------------------------------------------------
+# -- messages ----------------------------------------------------------------------------------------------
 
 
 @operation(20)
 async def send_to(client: Client) -> None:
     ref = client.ref()
     if ref is not None:
-        await _deliver(client, ref, wait=False)
+        await deliver(client, ref)
+
+
+@operation(4)
+async def flood(client: Client) -> None:
+    """Many at once: what there is no room for must be the right ones."""
+    ref = client.ref()
+    for _ in range(client.random.randint(2, 8)):
+        if ref is not None:
+            await deliver(client, ref)
 
 
 @operation(5)
@@ -155,31 +50,101 @@ async def send_and_wait_for_room(client: Client) -> None:
     ref = client.ref()
     if ref is not None:
         with trio.move_on_after(client.random.choice([0.0, 1.0, 60.0])):
-            await _deliver(client, ref, wait=True)
+            await deliver(client, ref, wait=True)
 
 
-async def _deliver(client: Client, ref: Ref, *, wait: bool) -> None:
+async def deliver(client: Client, ref: Ref, *, wait: bool = False) -> None:
     world, note = client.world, client.note()
-    ended = not ref.alive
+    nowhere = world.leads_nowhere(ref)
     try:
         if wait:
             await ref.send_wait(note)
+            world.mail["sent"] += 1
         else:
-            ref.send(note)
+            post(world, note, ref.send)
     except NotAlive:
-        world.claim(refuses(ref), f"{ref} refuses {note}, but is not stopping")
+        world.claim(world.refuses(ref), f"{ref} refuses {note}, but is not stopping")
         world.count("send NotAlive")
     except MailboxFull:
-        world.claim(ref.mailbox().unread >= ref.mailbox().limit, f"{ref} refuses {note}, but has room")
+        world.claim(not wait, f"{ref} refuses {note}, though its sender would wait")
+        no_room(world, ref, note)
         world.count("send MailboxFull")
     except NoMailbox:
         record = world.by_ref.get(ref)
         world.claim(record is None or record.kind != "actor", f"{ref} refuses {note}, but is an actor")
         world.count("send NoMailbox")
     else:
-        world.claim(not ended, f"{ref} took {note}")
-        world.by_ref[ref].sent += 1
+        world.claim(not nowhere, f"{ref} took {note}")
         world.count("send")
+
+
+@operation(3)
+async def use_a_name(client: Client) -> None:
+    world = client.world
+    name = client.random.choice([*world.runtime.registry.names()] * 4 + ["nobody"])
+    ref = whereis(name)
+    world.claim((ref is None) == (name == "nobody"), f"the name {name!r} is {ref}'s")
+    try:
+        post(world, client.note(), lambda note: send(name, note))
+    except OtpError:
+        world.count("send by name: refused")
+    else:
+        world.claim(ref is not None, f"{name!r} took a message")
+        world.count("send by name")
+    if ref is None:
+        try:
+            await call(name, "x")
+        except NotAlive:
+            return
+        world.claim(holds=False, text="nobody has answered")
+
+
+@operation(3)
+async def use_a_group(client: Client) -> None:
+    world, group = client.world, client.random.choice(ties.GROUPS)
+    members = set(group.members())
+    expected = ties.members(world, group)
+    world.claim(members == expected, f"the members of {group} are {members}, not {expected}")
+    chosen: list[Ref] = []
+    try:
+        if client.random.random() < 0.5:
+            post(world, client.note(to_many=True), group.send_all)
+        else:
+            post(world, client.note(), lambda note: chosen.append(group.send_one(note)))
+    except NotAlive:
+        world.claim(all(world.refuses(ref) for ref in members), f"{group} refuses, but some of {members} are alive")
+        world.count("send to a group: refused")
+    except MailboxFull:
+        world.count("send to a group: full")
+    else:
+        world.claim(members.issuperset(chosen), f"{chosen} is not in {group}")
+        world.count("send to a group")
+
+
+@operation(3)
+async def use_a_partition(client: Client) -> None:
+    """The same key leads to the same copy, always, and to no other while that is not alive."""
+    world, random = client.world, client.random
+    candidates = [each for each in supervisors(client.root) if is_partitioned(each.spec)]
+    if not candidates:
+        return
+    supervisor, key = random.choice(candidates), random.randrange(100)
+    copies = [each.id for each in supervisor.spec.children]
+    id_ = copies[key % len(copies)]
+    world.claim(partition_id(supervisor.spec, key) == id_, f"{key} does not lead to {id_} of {supervisor}")
+    try:
+        ref = partition(supervisor, key)
+    except (NotAlive, ChildNotFound):  # the latter if it was deleted, or is temporary and has ended
+        alive = any(info.ref is not None and info.ref.alive for info in supervisor.which_children() if info.id == id_)
+        world.claim(not alive, f"{key} leads nowhere, but {id_} of {supervisor} is alive")
+        world.count("partition down")
+    else:
+        world.claim(ref.id == id_, f"{key} leads to {ref}, not to {id_} of {supervisor}")
+        world.count("partition")
+        await deliver(client, ref)
+
+
+# -- calls -------------------------------------------------------------------------------------------------
 
 
 @operation(20)
@@ -226,147 +191,46 @@ async def ask_several(client: Client) -> None:
             del world.asked[asked.token]
 
 
-def asked_for(world: World, ref: Ref, action: str) -> tuple[Asked, PendingCall[Any]]:
-    asked = Asked(world.number(), math.inf)
-    world.asked[asked.token] = asked
-    return asked, ref.request(Ask(asked.token, action))
-
-
-def look_at(world: World, asked: Asked, call_: PendingCall[Any]) -> None:
-    world.claim(not asked.over, f"{asked} has ended twice")
-    asked.over = True
-    try:
-        world.claim(call_.result() == ("answer", asked.token), f"{call_} is no answer to {asked}")
-        world.count("request answered")
-    except OtpError as error:
-        world.claim(asked.returned is None, f"the answer to {asked} was lost: {error}")
-        world.count(f"request {type(error).__name__}")
-
-
 @operation(5)
-async def use_a_name(client: Client) -> None:
-    world = client.world
-    name = client.random.choice([*world.runtime.registry.names()] * 4 + ["nobody"])
-    ref = whereis(name)
-    world.claim((ref is None) == (name == "nobody"), f"the name {name!r} is {ref}'s")
-    note = client.note()
-    try:
-        send(name, note)
-    except OtpError:
-        world.count("send by name: refused")
-    else:
-        assert ref is not None
-        world.by_ref[ref].sent += 1
-        world.count("send by name")
+async def ask_and_go(client: Client) -> None:
+    """Calls whose answers are looked at when all is at rest: then they must be there."""
+    for _ in range(client.random.randint(1, 4)):
+        ref = client.ref()
+        if ref is not None:
+            action = client.random.choice(["nothing", "sleep", "crash", "defer"])
+            client.world.left_behind.append(asked_for(client.world, ref, action))
+
+
+@operation(2)
+async def inspect_somebody(client: Client) -> None:
+    world, ref = client.world, client.ref()
     if ref is None:
-        try:
-            await call(name, "x")
-        except NotAlive:
-            return
-        world.claim(holds=False, text="nobody has answered")
+        return
+    try:
+        seen = await ref.inspect(timeout=client.random.choice([0.0, 1.0, 5.0]))
+    except OtpError as error:
+        world.count(f"inspect {type(error).__name__}")
+    else:
+        world.claim(isinstance(seen.state, dict) and "record" in seen.state, f"{ref} shows {seen}")
+        world.count("inspect")
+
+
+# -- and without asking ------------------------------------------------------------------------------------
 
 
 @operation(2)
 async def make_it_crash(client: Client) -> None:
     ref = client.ref()
-    if ref is not None and ref in client.world.by_ref and client.world.storm:
+    if ref is not None and ref in client.world.by_ref and client.world.chance(1):
         crash(ref, Boom("injected"))
         client.world.count("crash")
 
 
-# -- administration ----------------------------------------------------------------------------------------
-
-
 @operation(3)
-async def start_a_child(client: Client) -> None:
-    supervisor, world = client.supervisor(), client.world
-    id_ = client.random.choice(["c0", "c1", "c7", "c8", "c9"])
-    spec = a_child(world, client.random.choice([0, 0, 0, 1]), id_, significant=client.random.random() < 0.3)
-    errors = AlreadyPresent, AlreadyStarted, FailedToStart, WrongStrategy, ValueError
-    await client.ask_for("start_child", lambda: supervisor.start_child(spec), *errors)
-
-
-@operation(2)
-async def take_a_name(client: Client) -> None:
-    """Of somebody who has it, or of one who just then has lost it, and will want it again soon."""
-    supervisor, world = client.supervisor(), client.world
-    names = list(world.runtime.registry.names())
-    if names:
-        name = client.random.choice(names)
-        spec = child(partial(brief, world), id=f"taker {world.number()}", name=name, restart="temporary")
-        errors = FailedToStart, WrongStrategy
-        await client.ask_for("take a name", lambda: supervisor.start_child(spec), *errors)
-
-
-@operation(6)
-async def start_an_instance(client: Client) -> None:
-    pools = [each for each in supervisors(client.root) if _is_simple(each)]
-    supervisor = client.random.choice(pools or [client.root])
-    key = client.random.choice([None, None, "k1", "k2"])
-    if supervisor.count_children().active < 10 and (pools or client.random.random() < 0.1):
-        errors = AlreadyPresent, AlreadyStarted, FailedToStart, MaxChildren, WrongStrategy
-        await client.ask_for("start_instance", lambda: supervisor.start_instance("x", key=key), *errors)
-
-
-@operation(3)
-async def terminate_a_child(client: Client) -> None:
-    supervisor, world = client.supervisor(), client.world
-    id_ = client.id(supervisor)
-    info = next((info for info in supervisor.which_children() if info.id == id_), None)
-    errors = ChildNotFound, WrongStrategy
-    served = await client.ask_for("terminate_child", lambda: supervisor.terminate_child(id_), *errors)
-    if served and info is not None and info.ref is not None:
-        world.claim(not info.ref.alive, f"{info.ref} was terminated, and lives")
-
-
-@operation(5)
-async def restart_a_child(client: Client) -> None:
-    supervisor = client.supervisor()
-    stopped = [info.id for info in supervisor.which_children() if info.status in ("stopped", "parked")]
-    id_ = client.random.choice([*stopped, *stopped, client.id(supervisor)])
-    errors = ChildNotFound, ChildRunning, ChildRestarting, FailedToStart, WrongStrategy
-    await client.ask_for("restart_child", lambda: supervisor.restart_child(id_), *errors)
-
-
-@operation(2)
-async def delete_a_child(client: Client) -> None:
-    supervisor = client.supervisor()
-    stopped = [info.id for info in supervisor.which_children() if info.status in ("stopped", "parked")]
-    id_ = client.random.choice([*stopped, client.id(supervisor)])
-    errors = ChildNotFound, ChildRunning, ChildRestarting, WrongStrategy
-    await client.ask_for("delete_child", lambda: supervisor.delete_child(id_), *errors)
-
-
-@operation(1)
-async def change_the_spec(client: Client) -> None:
-    supervisor, world = client.supervisor(), client.world
-    kinds = STRATEGIES[3:] if _is_simple(supervisor) != (client.random.random() < 0.1) else STRATEGIES[:3]
-    now = {info.id: info.spec for info in supervisor.which_children()}
-    now |= {each.id: each for each in supervisor._task.core.spec.children if _is_simple(supervisor)}
-    spec = a_tree(world, client.random.choice([0, 0, 1]), strategies=kinds)
-    spec = attrs.evolve(spec, children=[renewed(now.get(each.id), each) for each in spec.children])
-    await client.ask_for("change", lambda: supervisor.change(spec), ValueError)
-
-
-@operation(3)
-async def look_around(client: Client) -> None:
-    supervisor, world = client.supervisor(), client.world
-    infos, count, statistics = supervisor.which_children(), supervisor.count_children(), supervisor.statistics()
-    world.claim(count.active == sum(info.ref is not None for info in infos), f"{supervisor}: {count}, but {infos}")
-    world.claim(
-        [(info.id, info.status) for info in infos] == [(each.id, each.status) for each in statistics.children],
-        f"{supervisor}: {statistics} does not agree with {infos}",
-    )
-    for info in infos:
-        world.claim(supervisor.get_childspec(info.id) == info.spec, f"{supervisor}: the spec of {info.id} is another")
-
-
-def renewed(old: ChildSpec | None, new: ChildSpec) -> ChildSpec:
-    """What is a supervisor stays one: its `shutdown` holds at once, and would cut short the one that runs."""
-    if old is None or not (is_tree(old) or is_tree(new)):
-        return new
-    return attrs.evolve(new, start=old.start, shutdown=old.shutdown, init_timeout=old.init_timeout, name=None)
-
-
-def _is_simple(supervisor: SupervisorRef) -> bool:
-    return supervisor.statistics().strategy == "simple_one_for_one"
+async def revoke_an_alias(client: Client) -> None:
+    world = client.world
+    if world.aliases:
+        alias = client.random.choice(world.aliases)
+        alias.revoke()
+        world.revoked.add(alias)
+        world.count("revoked")

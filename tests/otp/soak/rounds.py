@@ -20,21 +20,28 @@ from otp import (
     FailedToStart,
     GaveUp,
     InitTimeout,
+    MailboxOverflowed,
     MessagesDropped,
     NameTaken,
+    Normal,
     OtpError,
+    PoisonMessage,
     SupervisorDecided,
     SupervisorRef,
     open_supervisor,
 )
 from otp.testing import living_tasks, no_task_left, outline, run_virtual, settle
+from tests.otp.soak import addresses, administration, calls, messages, operations, ties  # noqa: F401  (their operations)
 from tests.otp.soak.checked_core import CheckedCore
-from tests.otp.soak.operations import Client, supervisors
+from tests.otp.soak.client import Client, supervisors
 from tests.otp.soak.trees import STRATEGIES, a_tree
 from tests.otp.soak.world import Boom, World
 
 if TYPE_CHECKING:
     from collections import Counter
+
+    from otp import ExitReason
+    from tests.otp.soak.world import Record
 
 LONGEST: Final = 10_000.0
 """Virtual seconds that a round may take; more is a deadlock."""
@@ -68,7 +75,7 @@ async def live_and_stop(world: World) -> None:
     random = world.random
     world.storm = random.random() < 0.1  # otherwise the tree comes up in peace
     tree = a_tree(world, 3, intensity=random.choice([0, 5, 100, 100, 100]), strategies=STRATEGIES[:3])
-    ending = random.choice(["leave", "leave", "cancel", "raise", "budget"])
+    ending = random.choice(["leave", "leave", "drain", "drain", "cancel", "raise", "budget"])
     try:
         with trio.CancelScope() as scope:
             async with open_supervisor(tree, runtime=world.runtime, log=False) as root:
@@ -81,6 +88,10 @@ async def live_and_stop(world: World) -> None:
                         scope.cancel()
                     case "raise":
                         raise Boom("body")  # noqa: TRY301  (out of the block is where it is to go)
+                    case "drain":
+                        async with trio.open_nursery() as nursery:
+                            nursery.start_soon(Client(world, root).run, 30)
+                            await drain(world)
                     case "budget":
                         world.runtime.stop_all_by(trio.current_time() + random.random() * 10)
                     case _:
@@ -106,6 +117,16 @@ async def storms(world: World, root: SupervisorRef) -> None:
         check_rest(world, root)
 
 
+async def drain(world: World) -> None:
+    """It comes back when nobody holds any more work, or when its time is over, and says who does."""
+    deadline = trio.current_time() + world.random.choice([0.0, 5.0, 15.0, 100.0])
+    left = await world.runtime.drain(deadline)
+    world.claim(left == sorted(world.holding.elements()), f"{left} are not done, but {world.holding} are")
+    now = trio.current_time()
+    world.claim(now >= deadline if left else now <= deadline, f"the drain until {deadline} ended at {now}")
+    world.count("drain: given back" if left else "drain: done")
+
+
 # -- what is always so -------------------------------------------------------------------------------------
 
 ALLOWED: Final = Boom, OtpError
@@ -113,44 +134,58 @@ ALLOWED: Final = Boom, OtpError
 
 
 def watch(world: World, event: object) -> None:
-    """See each event when it happens."""
+    """See each event when it happens. A subscriber that raises would be removed, and not be missed."""
+    try:
+        see(world, event)
+    except Exception:  # noqa: BLE001  (it is a violation)
+        world.claim(False, f"{event}: {traceback.format_exc()}")
+
+
+def see(world: World, event: object) -> None:
     world.count(type(event).__name__)
     match event:
         case ChildStarted():
             record = world.alive.get(event.path)
-            up = record.up or record.kind in ("task", "brief") if record is not None else event.path in world.cores
+            up = record.up if record is not None else event.path in world.cores
             world.claim(up, f"{event}, but its init is not done")
         case ChildExited():
-            check_gone(world, event)
-            check_reason(world, event, event.reason)
-            if event.asked:
+            check_gone(world, event, event.reason)
+            if event.asked and not event.guest:
                 check_order(world, event)
         case ChildStartFailed():
-            check_gone(world, event)
-            check_reason(world, event, event.reason)
+            check_gone(world, event, event.reason)
         case ChildIgnored():
-            check_gone(world, event)
+            check_gone(world, event, Normal())
         case ChildStuck():
             world.claim(world.lives(event.path), f"{event}, but it has ended")
         case MessagesDropped():
-            world.latest[event.path].dropped += event.count
+            messages.messages_dropped(world, event)
+        case MailboxOverflowed():
+            messages.mailbox_overflowed(world, event)
+        case PoisonMessage():
+            messages.poison_message(world, event)
         case SupervisorDecided():
             world.count(f"decided: {event.decision.verdict}")
         case _:
             pass
 
 
-def check_gone(world: World, event: ChildExited | ChildStartFailed | ChildIgnored) -> None:
+def check_gone(world: World, event: ChildExited | ChildStartFailed | ChildIgnored, reason: ExitReason) -> None:
     world.claim(not world.lives(event.path), f"{event}, but it runs")
+    check_reason(world, event, reason)
+    if event.guest:
+        world.guest_ends[event.path] = reason
     record = world.latest.get(event.path)
-    if record is not None:
-        world.claim(record.helpers == 0, f"{event}, but {record.helpers} of its helpers run")
-        if record.name is not None:
-            holder = world.runtime.registry.get(record.name)
-            world.claim(holder is None or holder.path != event.path, f"{event}, but it holds {record.name!r}")
+    if record is None or record.life.incarnation != event.incarnation:
+        return  # its factory has failed
+    world.claim(not (record.helpers or record.tasks), f"{event}, but tasks of it run")
+    if record.name is not None:
+        holder = world.runtime.registry.get(record.name)
+        world.claim(holder is not record.life.ref, f"{event}, but it holds {record.name!r}")
+    ties.tell_exit(world, record, reason)
 
 
-def check_reason(world: World, event: object, reason: object) -> None:
+def check_reason(world: World, event: object, reason: ExitReason) -> None:
     world.count(f"reason: {type(reason).__name__}")
     if not isinstance(reason, Crashed):
         return
@@ -188,7 +223,7 @@ async def come_to_rest(world: World, root: SupervisorRef) -> bool:
         await settle()
         if not root.alive or world.violations:
             return False
-        leaves_busy = any(record.helpers or record.ending for record in world.alive.values())
+        leaves_busy = any(is_busy_leaf(world, record) for record in world.alive.values())
         if not leaves_busy and not any(is_busy(each) for each in supervisors(root)):
             return True
         if not world.claim(trio.current_time() < deadline, f"the tree does not come to rest: {outline(root)}"):
@@ -197,16 +232,17 @@ async def come_to_rest(world: World, root: SupervisorRef) -> bool:
 
 
 def is_busy(supervisor: SupervisorRef) -> bool:
-    task = supervisor._task
-    return (
-        any(info.status not in ("running", "stopped", "parked") for info in supervisor.which_children())
-        or any(life.box.queue or life.box.running or life.box.parked is None for life in actors_of(task))
-        or bool(task._waiting)
-    )
+    statuses = {info.status for info in supervisor.which_children()}
+    return not statuses <= {"running", "stopped", "parked"} or bool(supervisor._task._waiting)
 
 
-def actors_of(task: Any) -> list[Any]:
-    return [life for life in task._lives.values() if life.box.owner is not None]
+def is_busy_leaf(world: World, record: Record) -> bool:
+    box = record.life.box
+    if record.kind == "host":
+        guest = world.alive.get(f"{record.path}/guest")
+        return record.ending or guest is None or not guest.up
+    reads = record.kind == "actor"
+    return bool(record.ending or record.helpers or (reads and (box.queue or box.running or box.parked is None)))
 
 
 def check_rest(world: World, root: SupervisorRef) -> None:
@@ -214,25 +250,40 @@ def check_rest(world: World, root: SupervisorRef) -> None:
     world.count("rest")
     runtime = world.runtime
     trees = list(supervisors(root))
+    guests = world.guests()
     truth = {path for path in {*world.alive, *world.cores} if world.lives(path)} - {root.path}
     known = {f"{each.path}/{info.id}" for each in trees for info in each.which_children() if info.status == "running"}
+    known |= {record.path for record in guests}  # their hosts look after them
     world.claim(truth == known, f"children that only live: {truth - known}, that are only known: {known - truth}")
-    lives = [life for each in trees for life in each._task._lives.values()]
+    lives = [*(life for each in trees for life in each._task._lives.values()), *(record.life for record in guests)]
     world.claim({life.path for life in lives} == known, "a supervisor keeps what has ended")
     names = {record.name: path for path, record in world.alive.items() if record.name is not None}
     world.claim({name: ref.path for name, ref in runtime.registry.names().items()} == names, "names are left over")
     for each in trees:
         task = each._task
         world.claim(not (task._inbox or task._waiting or task._overdue.stuck), f"{each} has something left")
-    world.claim(not runtime.calls.waiting and not world.asked, "calls are left over")
-    world.claim(not runtime.stopping, "children that were asked to stop are left over")
+        world.claim(not task._unread, f"{each} keeps messages for nobody")
+    check_what_was_under_way(world)
+    for record in world.alive.values():
+        world.claim(not record.continues, f"{record} has not gone on")
+        overdue = record.idle_at is not None and record.idle_at < trio.current_time()
+        lost = overdue and record.skipped == runtime.skipped_calls
+        world.claim(not lost, f"{record} was not told that nothing came")
+    ties.check_ties(world)
     helpers = sum(life.helpers is not None for life in lives)
-    own = sum(record.kind == "task" for record in world.alive.values())  # each has one
+    own = sum(record.tasks for record in world.alive.values())
     expected = 3 + len(lives) + helpers + own  # the root, and who watches calls and timers
     ours = [task for task in living_tasks() if belongs_to(task, root._task._life.parent.nursery.parent_task)]
     if len(ours) != expected:
         world.claim(False, f"{expected} tasks there should be, but there are {sorted(t.name for t in ours)}")
-    world.settle_accounts()
+
+
+def check_what_was_under_way(world: World) -> None:
+    calls.look_at_those_left_behind(world)
+    world.claim(not world.runtime.calls.waiting and not world.asked, "calls are left over")
+    world.claim(not world.runtime.stopping, "children that were asked to stop are left over")
+    addresses.check_answers(world)
+    messages.settle_account(world)
 
 
 def belongs_to(task: trio.lowlevel.Task, ancestor: trio.lowlevel.Task) -> bool:
@@ -250,12 +301,12 @@ def check_end(world: World) -> None:
     runtime = world.runtime
     world.claim(not world.alive, f"children that were not stopped: {sorted(world.alive)}")
     world.claim(not runtime.registry.names(), f"names left over: {sorted(runtime.registry.names())}")
-    world.claim(not runtime.calls.waiting and not world.asked, "calls left over")
-    world.claim(not runtime.stopping, "children that were asked to stop left over")
+    check_what_was_under_way(world)
+    world.claim(not runtime.groups._members and not runtime.groups._monitors, "groups are left over")
+    world.claim(not runtime.statistics().draining, "work left over that a drain waits for")
     world.claim(not runtime.conditions.failing(), f"conditions left over: {runtime.conditions.failing()}")
     for path, core in world.cores.items():
         world.claim(core.over, f"{path} has not come to its end")
-    world.settle_accounts()
 
 
 async def expect_progress(world: World) -> None:

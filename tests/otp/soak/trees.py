@@ -6,9 +6,11 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from otp import Backoff, ChildSpec, RestartBudget, Supervisor, child
+from otp import Backoff, ChildSpec, RestartBudget, Supervisor, child, partitioned
 from otp._spec import BoundStart
 from tests.otp.soak.children import KINDS
+from tests.otp.soak.messages import a_mailbox
+from tests.otp.soak.worker import Worker
 
 if TYPE_CHECKING:
     from random import Random
@@ -64,14 +66,22 @@ def a_child(
         if random.random() < 0.3:  # one that is made anew for each incarnation
             made = partial(a_made_tree, world, depth - 1, named)
             return child(made, shutdown="infinity", init_timeout=math.inf, **options)
+        if not template and random.random() < 0.3:
+            copy = a_child(world, depth - 1, id_, named=named)
+            number, intensity = random.randint(1, 4), random.choice([3, 50])
+            return child(partitioned(copy, number, intensity=intensity, backoff=a_backoff(random)), **options)
         if not template:
             return child(a_tree(world, depth - 1, named=named), **options)
+    name = None
+    if named and random.random() < 0.4:
+        name = f"name {world.number()}"
+        world.names.append(name)
     return child(
         partial(random.choice(KINDS), world),
         shutdown=random.choice(["brutal", "infinity", 0.0, 0.5, 5.0, 5.0, 30.0]),
         init_timeout=random.choice([1.0, 30.0]),
-        mailbox=random.choice([1, 3, 100]),
-        name=None if not named or random.random() < 0.6 else f"name {world.number()}",
+        mailbox=a_mailbox(world),
+        name=name,
         **options,
     )
 
@@ -81,8 +91,20 @@ def a_made_tree(world: World, depth: int, named: bool, *_: object) -> Supervisor
 
 
 def is_tree(spec: ChildSpec) -> bool:
+    return spec.is_supervisor or _made_by(spec) is a_made_tree
+
+
+def is_worker(spec: ChildSpec) -> bool:
+    return _made_by(spec) is Worker
+
+
+def is_partitioned(spec: Supervisor) -> bool:
+    return bool(spec.children) and spec.strategy == "one_for_one" and spec.children[0].id.endswith(":0")
+
+
+def _made_by(spec: ChildSpec) -> object:
     made = spec.start.start if isinstance(spec.start, BoundStart) else spec.start
-    return spec.is_supervisor or (isinstance(made, partial) and made.func is a_made_tree)
+    return made.func if isinstance(made, partial) else None
 
 
 def a_backoff(random: Random) -> Backoff | None:
