@@ -119,11 +119,13 @@ async def storms(world: World, root: SupervisorRef) -> None:
 
 async def drain(world: World) -> None:
     """It comes back when nobody holds any more work, or when its time is over, and says who does."""
-    deadline = trio.current_time() + world.random.choice([0.0, 5.0, 15.0, 100.0])
-    left = await world.runtime.drain(deadline)
-    world.claim(left == sorted(world.holding.elements()), f"{left} are not done, but {world.holding} are")
+    began, seconds = trio.current_time(), world.random.choice([0.0, 5.0, 15.0, 100.0])
+    left = await world.runtime.drain(began + seconds)
     now = trio.current_time()
-    world.claim(now >= deadline if left else now <= deadline, f"the drain until {deadline} ended at {now}")
+    world.claim(left == sorted(world.holding.elements()), f"{left} are not done, but {world.holding} are")
+    expected = began + seconds if left else max(began, world.released)
+    world.claim(now == expected, f"the drain ended at {now}, not at {expected}")
+    world.claim(not left or seconds < 100, f"{left} were told to drain, and are not done")
     world.count("drain: given back" if left else "drain: done")
 
 
@@ -183,6 +185,7 @@ def check_gone(world: World, event: ChildExited | ChildStartFailed | ChildIgnore
         holder = world.runtime.registry.get(record.name)
         world.claim(holder is not record.life.ref, f"{event}, but it holds {record.name!r}")
     ties.tell_exit(world, record, reason)
+    calls.check_kept_calls(world, record)
 
 
 def check_reason(world: World, event: object, reason: ExitReason) -> None:

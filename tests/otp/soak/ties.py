@@ -99,6 +99,8 @@ def tell_exit(world: World, record: Record, reason: ExitReason) -> None:
         else:
             other.ends_with.add(record.path)
             world.exits_due.append((other, record))
+    if record.kind == "actor" and record.up and isinstance(reason, Normal):
+        world.claim(record.stops, f"{record} has ended, and nobody wanted that")
     if isinstance(reason, Crashed) and isinstance(reason.exception, LinkedExit):
         world.count("ended by a link")
         path = reason.exception.source

@@ -42,6 +42,7 @@ class Record:
     terminated: bool = False
     closed: float | None = None  # since when its mailbox takes nothing, and nobody waits for its answer
     reason: ExitReason | None = None  # what it ended with, as the events say
+    stops: bool = False  # it wants to end
     lends: bool = False  # its mailbox to its guest
     busy: bool = False
     helpers: int = 0  # tasks of it that end by themselves
@@ -80,6 +81,8 @@ class Asked:
 
     token: int
     until: float
+    called: Record | None = None
+    taken: bool = False  # into the mailbox of who was called
     by: Record | None = None  # who has begun it
     forwarded: bool = False  # that is, or was, to be another one than was asked
     returned: float | None = None
@@ -122,6 +125,7 @@ class World:
         self.questions: dict[ReplyAlias, Question] = {}
         self.exits_due: list[tuple[Record, Record]] = []  # who hears of, or ends with, the end of whom
         self.holding: Counter[str] = Counter()  # by path: how much of its work a drain is to wait for
+        self.released = 0.0  # when that was last done
         self.guest_ends: dict[str, ExitReason] = {}
 
     def claim(self, holds: object, text: str) -> bool:
