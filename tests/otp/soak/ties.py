@@ -90,7 +90,6 @@ def exited(world: World, record: Record, message: Exited) -> None:
 
 def tell_exit(world: World, record: Record, reason: ExitReason) -> None:
     """Somebody has ended: whom that concerns is to hear of it, or to end as well."""
-    record.reason = reason
     for other in list(record.heard_by):
         if other.trapping:
             world.exits_due.append((other, record))

@@ -41,7 +41,6 @@ class Record:
     ending: bool = False
     terminated: bool = False
     closed: float | None = None  # since when its mailbox takes nothing, and nobody waits for its answer
-    reason: ExitReason | None = None  # what it ended with, as the events say
     stops: bool = False  # it wants to end
     lends: bool = False  # its mailbox to its guest
     busy: bool = False
