@@ -75,8 +75,9 @@ def check_gone(world: World, event: ChildExited | ChildStartFailed | ChildIgnore
     if event.guest:
         world.guest_ends[event.path] = reason
     record = world.latest.get(event.path)
-    if record is None or record.life.incarnation != event.incarnation:
+    if record is None or record.gone:
         return  # its factory has failed
+    record.gone = True
     world.claim(not (record.helpers or record.tasks), f"{event}, but tasks of it run")
     if record.name is not None:
         holder = world.runtime.registry.get(record.name)

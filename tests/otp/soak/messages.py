@@ -126,10 +126,12 @@ def content(message: object) -> object:
 def messages_dropped(world: World, event: MessagesDropped) -> None:
     world.mail["dropped"] += event.count
     record = world.latest.get(event.path)
-    if record is None or record.life.incarnation != event.incarnation or not record.keeps:
+    if record is None or not record.keeps or record.supervisor is None:
         return
     above, _, id_ = event.path.rpartition("/")
-    rules = world.cores[above].rules
+    if record.life.incarnation != event.incarnation or record.supervisor is not world.cores[above]:
+        return  # not this one, but one whose factory has failed
+    rules = record.supervisor.rules
     comes_back = rules.phase in ("booting", "up") and rules.status(id_) not in ("stopped", "parked")
     world.claim(not comes_back, f"{event}, but they are kept, and {record} comes back")
     world.count("what was kept is dropped")

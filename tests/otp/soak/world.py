@@ -17,10 +17,10 @@ import trio
 from otp import ExitReason, Group, Mailbox, Monitor, Ref, ReplyAlias, Runtime, current_context
 from otp._child import life_of
 from otp._life import Life
+from tests.otp.soak.checked_core import CheckedCore
 
 if TYPE_CHECKING:
     from otp import Alias, PendingCall
-    from tests.otp.soak.checked_core import CheckedCore
 
 
 class Boom(Exception):
@@ -36,7 +36,9 @@ class Record:
     name: str | None
     mailbox: Mailbox
     life: Life
+    supervisor: CheckedCore | None
     alive: bool = True
+    gone: bool = False  # and so it was told
     up: bool = False
     ending: bool = False
     terminated: bool = False
@@ -162,7 +164,8 @@ class World:
     def enter(self, kind: str) -> Record:
         """A leaf begins to live; called by its factory."""
         context = current_context()
-        record = Record(context.path, kind, context.name, context.spec.mailbox, life_of(context))
+        supervisor = self.cores.get(context.path.rpartition("/")[0])
+        record = Record(context.path, kind, context.name, context.spec.mailbox, life_of(context), supervisor)
         self.claim(context.path not in self.alive, f"{context.path} has two incarnations at once")
         if context.name is not None:
             self.claim(self.runtime.registry.get(context.name) is context.ref, f"{context.path} lives without its name")
