@@ -46,7 +46,7 @@ from ._events import EventBus as EventBus
 from ._events import MailboxOverflowed as MailboxOverflowed
 from ._events import MessageEvent as MessageEvent
 from ._events import MessagesDropped as MessagesDropped
-from ._events import OverflowedWhere as OverflowedWhere
+from ._events import OverflowOutcome as OverflowOutcome
 from ._events import PoisonMessage as PoisonMessage
 from ._events import StuckAfter as StuckAfter
 from ._events import Subscriber as Subscriber

@@ -284,6 +284,27 @@ class Actor(Behaviour):
         if other is not None:
             self._life.part(Links).unlink(other)
 
+    def link_group(self, group: Group, *, one_way: bool = False) -> None:
+        """Link with every member of `group`: those there are, and those that join later until they leave again.
+
+        It is as :meth:`link` is with each of them. When a member ends other than normally, so does this actor, and
+        (unless the link is one-way) then the other members with it; who traps exits gets an :class:`Exited` that names
+        the group. That a member leaves, without ending, means nothing. If this actor is a member itself, it is linked
+        with the others. Links with single members are links of their own.
+
+        Args:
+            group: also one that has no members yet.
+            one_way: this actor ends with a member, but the members not with it. Asked for both ways, it is that.
+        """
+        self._life.runtime.groups.link(group, self._life, one_way=one_way)
+
+    def unlink_group(self, group: Group) -> None:
+        """End the link with the members of `group`, in both directions. No :class:`Exited` of it comes any more.
+
+        A member that has linked with the group in its turn is still linked with this actor if that is a member, too.
+        """
+        self._life.runtime.groups.unlink(group, self._life)
+
     def alias(self) -> Alias:
         """Another address of this actor, to be handed out and, one day, revoked."""
         return Alias(self._life)

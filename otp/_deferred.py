@@ -41,9 +41,9 @@ OTP's ``{noreply, State}``.
 class ReplyTo:
     """The right to answer one call, from anywhere: a later handler, a helper task, another actor.
 
-    Only the first answer counts. Those that come later, or when the caller has gone, hurt nobody; they are counted as
-    `late_replies` in the runtime's statistics. If none is ever given the caller times out, and when the actor that owes
-    it ends the caller learns it at once (:exc:`NotAlive`).
+    It is what gen_server's ``From`` is for. Only the first answer counts. Those that come later, or when the caller has
+    gone, hurt nobody; they are counted as `late_replies` in the runtime's statistics. If none is ever given the caller
+    times out, and when the actor that owes it ends the caller learns it at once (:exc:`NotAlive`).
     """
 
     __slots__ = ("_life", "_request")

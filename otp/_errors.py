@@ -16,7 +16,7 @@ class OtpError(Exception):
 
 
 class NotAlive(OtpError):
-    """Nobody is there to take the message: the target has ended, is being restarted, or never was.
+    """Nobody is there to take the message: the target has ended, is being restarted, or never was. OTP's ``noproc``.
 
     It is raised at once, never after a timeout. A call that was already queued or running when its target died gets
     it, too; what the target died of is then its ``__cause__``.
@@ -39,7 +39,7 @@ class NotAlive(OtpError):
 
 
 class MailboxFull(OtpError):
-    """The target's mailbox holds as many messages as it may, so this one was not accepted.
+    """The target's mailbox holds as many messages as it may, so this one was not accepted. OTP has no such limit.
 
     Attributes:
         target: The path of the target.
@@ -78,7 +78,7 @@ class CallTimeout(OtpError, TimeoutError):
     """The answer did not come in time.
 
     The target may still do the work (a request that it has not begun is skipped). An answer that comes later is
-    dropped and counted; it can never be mistaken for the answer to another call.
+    dropped and counted; it can never be mistaken for the answer to another call. (In OTP the caller exits.)
 
     Attributes:
         target: The path of the target.
@@ -96,6 +96,8 @@ class CallTimeout(OtpError, TimeoutError):
 
 class CallingSelf(OtpError):
     """An actor called itself from one of its own handlers. It could never answer: the handler waits for itself.
+
+    OTP's ``calling_self``.
 
     Attributes:
         target: The path of the actor.
@@ -128,7 +130,7 @@ class LinkedExit(OtpError):
 
 
 class NameTaken(OtpError):
-    """A child could not start because somebody alive holds the name that it asked for.
+    """A child could not start because somebody alive holds the name that it asked for. OTP's ``already_started``.
 
     Attributes:
         name: The registered name.
@@ -145,7 +147,7 @@ class NameTaken(OtpError):
 
 
 class InitTimeout(OtpError):
-    """A child did not finish starting within its `init_timeout`, and was cancelled.
+    """A child did not finish starting within its `init_timeout`, and was cancelled. It is what the child crashes with.
 
     Attributes:
         target: The path of the child.
@@ -181,7 +183,7 @@ class FailedToStart(OtpError):
 
     ``supervisor`` is the path of the supervisor, ``child`` the id of the child and ``reason`` its exit
     reason. When the child is a supervisor, its own ``FailedToStart`` is inside; ``chain`` lists the ids on
-    the way down. ``__cause__`` is the child's exception.
+    the way down. ``__cause__`` is the child's exception. (OTP: ``failed_to_start_child``.)
     """
 
     def __init__(self, supervisor: str, child: str, reason: ExitReason) -> None:

@@ -15,7 +15,7 @@ import attrs
 from ._exit import Crashed, ExitReason
 from ._protocol import Decision
 
-OverflowedWhere: TypeAlias = Literal["dropped", "diverted"]
+OverflowOutcome: TypeAlias = Literal["dropped", "diverted"]
 """What became of a message that did not fit."""
 StuckAfter: TypeAlias = Literal["asked to stop", "began to end", "began to start"]
 """Since when a child should have ended, or be up; see `ChildStuck`."""
@@ -92,7 +92,8 @@ class MessagesDropped(ChildEvent):
 class ActorCrashed(ChildEvent):
     """An actor crashed: what it was doing, as its own `describe_state` and `describe_message` show it.
 
-    It comes before the cleanup; :class:`ChildExited` comes after it, and says what the actor has ended with.
+    It comes before the cleanup; :class:`ChildExited` comes after it, and says what the actor has ended with. (OTP's
+    crash report.)
     """
 
     reason: Crashed
@@ -115,7 +116,10 @@ class MessageEvent(ChildEvent):
 
 @attrs.frozen(kw_only=True)
 class PoisonMessage(MessageEvent):
-    """An actor crashed, or was cancelled, in the handler of this message: a dead letter, given to nobody again."""
+    """An actor crashed, or was cancelled, in the handler of this message: a dead letter, given to nobody again.
+
+    Whoever wants to keep it subscribes to this. (Ergo drops it without a word.)
+    """
 
     reason: ExitReason
     """What the actor ended with."""
@@ -125,7 +129,7 @@ class PoisonMessage(MessageEvent):
 class MailboxOverflowed(MessageEvent):
     """A full mailbox has dropped or diverted a message, as its :class:`Mailbox` says."""
 
-    what: OverflowedWhere
+    what: OverflowOutcome
     """Whether it is lost, or another actor has it."""
     count: int
     """How many it were, of this incarnation, with this one."""

@@ -2,6 +2,9 @@
 
 A registered name is one child's alone; a group has any number of members, and a child may be in any number of groups.
 Members leave when they end, before anybody hears of that.
+
+A link with a group is kept with the group and not as links with its members: so it is with those who are members when
+somebody ends, and nothing has to be done about it when they join and leave.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from . import _checks as checks
 from ._current import current_life
 from ._errors import MailboxFull, NotAlive
 from ._exit import ExitReason
+from ._links import Exited, Links
 from ._monitors import Monitor, MonitorNotice
 from ._part import Part
 from ._ref import Ref, life_behind
@@ -35,8 +39,8 @@ class Group:
         workers.send_all(Reload())
 
     A group is there as soon as somebody joins or watches it. All of this works within a supervised task or the body of
-    :func:`open_supervisor`. :meth:`Actor.monitor_group` tells of joins and leaves. This is OTP's ``pg``, within one
-    tree.
+    :func:`open_supervisor`. :meth:`Actor.monitor_group` tells of joins and leaves, :meth:`Actor.link_group` makes an
+    actor and the members end together. This is OTP's ``pg``, within one tree; only links it has none.
     """
 
     name: str
@@ -133,19 +137,20 @@ class Left(MonitorNotice):
 
 
 @final
-class _Memberships(Part):
-    """The groups that a life is in."""
+class _Ties(Part):
+    """The groups that a life is in, and those that it is linked with."""
 
-    __slots__ = ("groups",)
+    __slots__ = ("joined", "linked")
 
     def __init__(self, life: Life) -> None:
         super().__init__(life)
-        self.groups: dict[Group, None] = {}
+        self.joined: dict[Group, None] = {}
+        self.linked: dict[Group, None] = {}
 
     def ended(self, reason: ExitReason) -> None:
         """Leave all."""
-        for group in list(self.groups):
-            self.life.runtime.groups.leave(group, self.life, reason)
+        for group in {**self.joined, **self.linked}:
+            self.life.runtime.groups.ended(group, self.life, reason)
 
 
 @final
@@ -159,10 +164,11 @@ class _Watching(dict[Monitor, None]):
 class Groups:
     """All groups of one tree."""
 
-    __slots__ = ("_members", "_monitors")
+    __slots__ = ("_linked", "_members", "_monitors")
 
     def __init__(self) -> None:
         self._members: dict[Group, dict[Ref, None]] = {}
+        self._linked: dict[Group, dict[Life, bool]] = {}  # who is linked with the group, and whether in both directions
         # Each monitor holds the dict that it is placed in: with the last of them it is gone, and the group with it.
         self._monitors: WeakValueDictionary[Group, _Watching] = WeakValueDictionary()
 
@@ -175,7 +181,7 @@ class Groups:
         members = self._members.setdefault(group, {})
         if life.ref not in members:
             members[life.ref] = None
-            life.part(_Memberships).groups[group] = None
+            life.part(_Ties).joined[group] = None
             for monitor in self._watching(group):
                 monitor.tell(Joined(monitor=monitor, group=group, ref=life.ref))
 
@@ -186,9 +192,43 @@ class Groups:
             del members[life.ref]
             if not members:
                 del self._members[group]
-            life.part(_Memberships).groups.pop(group, None)
+            life.part(_Ties).joined.pop(group, None)
             for monitor in self._watching(group):
                 monitor.tell(Left(monitor=monitor, group=group, ref=life.ref, reason=reason))
+
+    def link(self, group: Group, life: Life, *, one_way: bool) -> None:
+        """Have `life` end with any member, and unless `one_way` the members with it."""
+        linked = self._linked.setdefault(group, {})
+        linked[life] = not one_way or linked.get(life, False)
+        life.part(_Ties).linked[group] = None
+
+    def unlink(self, group: Group, life: Life) -> None:
+        """Remove the link, and notices of it that were not handled."""
+        self._cut(group, life)
+        life.box.take_back(lambda entry: isinstance(entry, Exited) and entry.group == group)
+
+    def ended(self, group: Group, life: Life, reason: ExitReason) -> None:
+        """Remove a member, or one that is linked with the group, or both; then send its exit to those it is due to."""
+        was_member = life.ref in self._members.get(group, {})
+        self.leave(group, life, reason)
+        takes_members_along = self._cut(group, life)
+        told: dict[Life | None, None] = {}  # each once, also those who are linked with the group and in it
+        if was_member:
+            told.update(dict.fromkeys(self._linked.get(group, {})))
+        if takes_members_along:
+            told.update(dict.fromkeys(life_behind(ref) for ref in self.members(group)))
+        for other in told:
+            if other is not None:
+                other.part(Links).hear(life, reason, group)
+
+    def _cut(self, group: Group, life: Life) -> bool:
+        """Returns whether there was a link in both directions."""
+        linked = self._linked.get(group, {})
+        both_ways = linked.pop(life, False)
+        if not linked:
+            self._linked.pop(group, None)
+        life.part(_Ties).linked.pop(group, None)
+        return both_ways
 
     def put_last(self, group: Group, ref: Ref) -> None:
         """Make a member the last in the order."""

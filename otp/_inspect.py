@@ -42,7 +42,7 @@ class Describable(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Inspection:
-    """An actor at one moment between two messages, as its own hooks show it."""
+    """An actor at one moment between two messages, as its own hooks show it: what :meth:`Ref.inspect` returns."""
 
     path: str
     """Where it is in the tree."""

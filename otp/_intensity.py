@@ -10,6 +10,9 @@ class RestartWindow:
 
     A restart lies in the window while ``now - stamp <= period``. OTP compares whole seconds, by which up to a
     second more may count; floats are the natural, slightly stricter, form of the same rule.
+
+    What lies outside of the window when an attempt is charged is forgotten, as in OTP, and by nothing else: a longer
+    `period` counts it again until then, whoever has looked meanwhile.
     """
 
     def __init__(self, limit: int, period: float) -> None:
@@ -19,11 +22,14 @@ class RestartWindow:
 
     def charge(self, now: float) -> bool:
         """Count one attempt; False when it is one more than the limit."""
+        del self._stamps[: self._outside(now)]
         self._stamps.append(now)
-        return self.used(now) <= self.limit
+        return len(self._stamps) <= self.limit
 
     def used(self, now: float) -> int:
         """How many attempts the window holds."""
+        return len(self._stamps) - self._outside(now)
+
+    def _outside(self, now: float) -> int:
         # (By differences, which are what the rule speaks of: `now - period` would round differently.)
-        del self._stamps[: bisect_left(self._stamps, -self.period, key=lambda stamp: stamp - now)]
-        return len(self._stamps)
+        return bisect_left(self._stamps, -self.period, key=lambda stamp: stamp - now)

@@ -22,6 +22,7 @@ from ._part import Part
 from ._ref import Ref
 
 if TYPE_CHECKING:
+    from ._groups import Group  # noqa: TC004  (needs this module)
     from ._life import Life
 
 
@@ -36,6 +37,8 @@ class Exited(Notice):
     """Who has ended."""
     reason: ExitReason | NoProcess
     """What it ended with; :class:`NoProcess` if it had ended already when it was linked."""
+    group: Group | None = None
+    """The group by which the two were linked; None if it was a link between just them."""
 
 
 class _ExitSignal(Stop):
@@ -79,7 +82,9 @@ class Links(Part):
     def unlink(self, other: Life) -> None:
         """Remove the link, and a notice of it that was not handled."""
         self._cut(other)
-        self.life.box.take_back(lambda entry: isinstance(entry, Exited) and entry.ref is other.ref)
+        self.life.box.take_back(
+            lambda entry: isinstance(entry, Exited) and entry.ref is other.ref and entry.group is None
+        )
 
     def ended(self, reason: ExitReason) -> None:
         """Tell the others, when nothing ties them to this life any more."""
@@ -87,7 +92,7 @@ class Links(Part):
         for other in {**self.tells, **self.hears}:
             self._cut(other)
         for other in told:
-            other.part(Links)._hear(self.life, reason)
+            other.part(Links).hear(self.life, reason)
 
     def _cut(self, other: Life) -> None:
         others = other.part(Links)
@@ -95,11 +100,11 @@ class Links(Part):
             mine.pop(other, None)
             theirs.pop(self.life, None)
 
-    def _hear(self, who: Life, reason: ExitReason) -> None:
+    def hear(self, who: Life, reason: ExitReason, group: Group | None = None) -> None:
         """An exit signal."""
         life = self.life
         if self.trapping:
-            life.box.put_notice(Exited(ref=who.ref, reason=reason))
+            life.box.put_notice(Exited(ref=who.ref, reason=reason, group=group))
         elif isinstance(reason, Normal) or life.spec.is_supervisor or life.supervisor is not None:
             pass
         elif life.stop_asked or life.box.reason is not None:

@@ -71,7 +71,10 @@ class MonitorNotice(Notice):
 
 @attrs.frozen(kw_only=True)
 class Down(MonitorNotice):
-    """The target of a monitor has ended. Nothing of it runs any more, and its name is free."""
+    """The target of a monitor has ended. Nothing of it runs any more, and its name is free. OTP's ``'DOWN'``.
+
+    It comes as a message, behind all that the target has sent to the one who watches.
+    """
 
     ref: Ref | None = attrs.field(eq=id)
     """Who has ended; None if nobody had the name."""

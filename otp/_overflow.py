@@ -10,7 +10,7 @@ import trio
 from ._call import Request, Turn
 from ._entries import ENTRIES, Notice
 from ._errors import MailboxFull, OtpError
-from ._events import MailboxOverflowed, OverflowedWhere
+from ._events import MailboxOverflowed, OverflowOutcome
 from ._mailbox_spec import Divert
 from ._part import Part
 from ._ref import box_of
@@ -85,7 +85,7 @@ class Overflowing(Part):
     def _full(self) -> MailboxFull:
         return MailboxFull(self.life.path, self.life.spec.mailbox.limit)
 
-    def _tell(self, message: object, what: OverflowedWhere) -> None:
+    def _tell(self, message: object, what: OverflowOutcome) -> None:
         self.count += 1
         life = self.life
         if life.runtime.events.wants(MailboxOverflowed):

@@ -33,7 +33,8 @@ def partitioned(
         partition(root.supervisor("caches"), "user-7").send(Forget())
 
     The copies have the ids ``Cache:0``, ``Cache:1`` and so on, and likewise their names, if `spec` has one. A copy that
-    needs to know which it is finds that in its context. The other arguments are those of :class:`Supervisor`.
+    needs to know which it is finds that in its context. The other arguments are those of :class:`Supervisor`. (Elixir's
+    ``PartitionSupervisor``.)
 
     Raises:
         TypeError: if `spec` is not what :func:`child` returns, or cannot be started without arguments.

@@ -58,8 +58,8 @@ class ProbesUnavailable(OtpError):
     """The probes cannot be served at the address that they were given, or not at all.
 
     Attributes:
-      address: Where they were to be served.
-      why: What is wrong.
+        address: Where they were to be served.
+        why: What is wrong.
     """
 
     def __init__(self, address: str, why: str) -> None:
@@ -77,7 +77,7 @@ async def serve_probes(
     """Serve the probes until cancelled; the task has started, with "host:port", when they can be asked.
 
     Raises:
-      ProbesUnavailable: if the address is taken or not ours, or hypercorn is not installed.
+        ProbesUnavailable: if the address is taken or not ours, or hypercorn is not installed.
     """
     try:
         from hypercorn.trio import serve  # pyright: ignore[reportUnknownVariableType]

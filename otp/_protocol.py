@@ -210,7 +210,7 @@ class ChildCount:
     active: int
     """Children that are alive."""
     supervisors: int
-    """Children that are supervisors, alive or not."""
+    """Children whose ``start`` is a ``Supervisor``, alive or not; one that a function returns is a worker here."""
     workers: int
     """All the others, alive or not."""
 

@@ -211,7 +211,7 @@ class Ref:
 
 
 def whereis(name: str) -> Ref | None:
-    """The ref of whoever holds the registered `name` at this moment, or None.
+    """The ref of whoever holds the registered `name` at this moment, or None. OTP's ``whereis``.
 
     Only within a supervised task or the body of :func:`open_supervisor`; names belong to one tree.
     """

@@ -21,7 +21,6 @@ from ._unwrap import unwrap
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from ._statistics import SupervisorStatistics
     from ._supervisor_ref import SupervisorRef
 
 
@@ -39,7 +38,7 @@ async def open_supervisor(
     The block is entered when all children have started. However it is left, the tree is stopped first, in order, each
     child within its own shutdown time: at its end, by an exception (`KeyboardInterrupt` too), or because a scope
     around it was cancelled. After that no task of the tree is left, and then the exception goes on. (In OTP a
-    supervisor that is killed leaves orphans; here there is no way to do that.)
+    supervisor that is killed may leave orphans; here there is no way to do that.)
 
     Args:
         supervisor: The root, as a value.
@@ -115,7 +114,7 @@ class _Root:
     async def run(self, outside: trio.CancelScope) -> None:
         """Run the tree. When it ends although nobody asked for that, cancel what is going on `outside`."""
         self.runtime.on_interrupt.append(lambda: outside.cancel(reason="Ctrl-C, or sys.exit in a child"))
-        self.runtime.root_statistics = self._statistics
+        self.runtime.root = self.life
         self.runtime.now = trio.lowlevel.current_clock().current_time
         # A cancellation from outside must not reach the children: it would stop all of them at once. It reaches the
         # body of the `async with`, and that stops the tree in order.
@@ -137,9 +136,6 @@ class _Root:
     def failure(self) -> BaseException | None:
         """What the tree failed with, if it failed."""
         return self.outcome.exception if isinstance(self.outcome, Crashed) else None
-
-    def _statistics(self) -> SupervisorStatistics | None:
-        return None if self.life.supervisor is None else self.life.supervisor.statistics()
 
     @property
     def supervisor(self) -> SupervisorRef:
@@ -169,7 +165,7 @@ class _Root:
 
     def child_ended(self, life: Life, outcome: Outcome) -> None:  # noqa: ARG002
         """The tree has ended."""
-        self.runtime.root_statistics = None
+        self.runtime.root = None
         self.runtime.up = False
         self.outcome = outcome
         self.settled.set()

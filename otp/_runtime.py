@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from ._life import Life
     from ._spec import ChildSpec
-    from ._statistics import RuntimeStatistics, SupervisorStatistics
+    from ._statistics import RuntimeStatistics
+    from ._supervisor import SupervisorTask
 
 
 @attrs.frozen
@@ -33,6 +34,8 @@ class Readiness:
     """True if it can."""
     reasons: tuple[str, ...] = ()
     """One short line per reason; empty if `ok`."""
+    parked: tuple[str, ...] = ()
+    """The paths of the children that are parked, whether it is `ok` or not."""
 
 
 class Conditions:
@@ -106,7 +109,7 @@ class Runtime:
         self.now: Callable[[], float] = trio.current_time
         """Trio's clock. While the tree runs it is read here, since looking for it takes longer than reading it."""
         self.up = False
-        """True from when the root supervisor has started all its children until it begins to stop."""
+        """True from when the root supervisor has started all its children until it is asked to stop, or has ended."""
         self.late_replies = 0
         """How many answers came when their caller had gone; they are dropped."""
         self.skipped_calls = 0
@@ -123,8 +126,8 @@ class Runtime:
         """Ctrl-C, or a child's `sys.exit`, if that is why the tree stops."""
         self.on_interrupt: list[Callable[[], None]] = []
         """Told of that."""
-        self.root_statistics: Callable[[], SupervisorStatistics | None] | None = None
-        """How to ask the root supervisor, while there is one."""
+        self.root: Life | None = None
+        """The root supervisor, while there is one."""
 
     async def drain(self, deadline: float) -> list[str]:
         """Tell all children to take in no more work, and wait until those that had some are done with it.
@@ -180,14 +183,23 @@ class Runtime:
                 self._drained.set()
 
     def readiness(self) -> Readiness:
-        """Whether the tree can take work: it is up, does not drain, and every condition is ok."""
+        """Whether the tree can take work: it is up, does not drain, and every condition is ok.
+
+        Children that are parked are named, and are no reason: their :class:`RestartBudget` says that the others go on
+        without them. Where that is not so, it says ``"escalate"``, or another child sets a condition.
+        """
         reasons: list[str] = []
         if self.draining.is_set():
             reasons.append("draining")
         elif not self.up:
             reasons.append("not started, or stopping")
         reasons += self.conditions.failing()
-        return Readiness(not reasons, tuple(reasons))
+        root = self._root_supervisor
+        return Readiness(not reasons, tuple(reasons), () if root is None else tuple(root.parked()))
+
+    @property
+    def _root_supervisor(self) -> SupervisorTask | None:
+        return None if self.root is None else self.root.supervisor
 
     def at_exit(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Have `callback` called when the process is about to end although something would not stop.
@@ -219,13 +231,14 @@ class Runtime:
         """The whole tree in numbers, read at this moment."""
         from ._statistics import RuntimeStatistics
 
+        root = self._root_supervisor
         return RuntimeStatistics(
             late_replies=self.late_replies,
             skipped_calls=self.skipped_calls,
             waiting_calls=len(self.calls),
             names=len(self.registry),
             draining=tuple(sorted(self._drainers.values())),
-            root=None if self.root_statistics is None else self.root_statistics(),
+            root=None if root is None else root.statistics(),
         )
 
     def interrupt(self, error: BaseException) -> None:

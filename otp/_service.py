@@ -60,12 +60,12 @@ class ServicePhase:
 def run(app: Supervisor, *, settings: RunSettings | None = None) -> NoReturn:
     """Run the tree `app` as the service that this process is, and exit. To be called in the main thread.
 
-    SIGTERM and SIGINT stop it: not ready, settle, drain, ordered stop. A second signal skips the draining, a third
+    SIGTERM and SIGINT stop it: not ready, settle, drain, ordered stop. A second signal cuts the draining short, a third
     exits at once. After the `grace` time the process exits, whatever does not end: a thread sees to that, which a
     handler that blocks the loop cannot hold up. A log is set up on stdout unless the program has one.
 
     The exit code is 0 if all work was done, 1 if the service failed (the tree gave up, or did not start, or the probes
-    could not be served), and 75 if work had to be given back.
+    could not be served), and 75 if work had to be given back, or something did not end in time.
 
     The phases are those that Kubernetes asks for; OTP has the ordered stop alone.
 
@@ -307,7 +307,8 @@ class _Service:
         readiness = self.runtime.readiness()
         stopping = self._phase in {"settling", "draining", "stopping", "stopped"}
         reasons = (f"shutting down: {self._phase}",) if stopping else ()
-        return Answer(readiness.ok and not stopping, (*reasons, *readiness.reasons))
+        details: dict[str, object] = {"parked": list(readiness.parked)} if readiness.parked else {}
+        return Answer(readiness.ok and not stopping, (*reasons, *readiness.reasons), details)
 
     def started(self) -> Answer:
         """Whether the tree has started."""

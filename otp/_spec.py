@@ -73,6 +73,10 @@ class RestartBudget:
       ``restart_child`` brings it back, also no restart of its group; it then has its whole budget again;
     - ``"drop"``: the child is forgotten.
 
+    A parked child does not make the service not ready: the others go on without it. Its path is in
+    ``runtime.readiness().parked``, and in what ``/readyz`` answers. Where the service can do nothing without the
+    child, ``"escalate"`` is right.
+
     Park and drop concern the child alone. Whom the strategy restarts together with it is restarted without it, and
     starts knowing that it is not there.
 
@@ -130,7 +134,7 @@ class ChildSpec:
 
     @property
     def is_supervisor(self) -> bool:
-        """Whether the child is itself a supervisor."""
+        """Whether ``start`` is a ``Supervisor``; of one that a function returns the spec knows nothing."""
         return isinstance(self.start, Supervisor)
 
 
@@ -152,7 +156,9 @@ def child(
     ``start`` is called without arguments for each incarnation (a template of ``simple_one_for_one`` is
     called with the arguments of the instance), or it is a ``Supervisor``. What it returns decides what the
     child is: a coroutine is a plain task, a ``Behaviour`` an actor or the like, an async context manager is
-    entered to start and left to stop, a ``Supervisor`` is a subtree.
+    entered to start and left to stop, a ``Supervisor`` is a subtree. (One that a function returns is made anew for each
+    incarnation. That it will be one cannot be seen before, so it has the defaults of any other child: say
+    ``shutdown="infinity"`` and ``init_timeout=math.inf`` for it.)
 
     - ``id``: unique in its supervisor, part of the child's path. Default: the name of the function or
       class; a lambda, a ``partial`` and a ``Supervisor`` have none and need one.

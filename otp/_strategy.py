@@ -66,6 +66,10 @@ class SupervisorCore:
         slot = self._roster.get(id_)
         return None if slot is None else slot.state()
 
+    def parked(self) -> list[str]:
+        """The ids of the children that are parked."""
+        return [slot.id for slot in self._roster if slot.parked and slot.status == "parked"]
+
     def returns(self, id_: str) -> bool:
         """Whether the child of that id is down, and will be started again without anybody asking for it."""
         slot = self._roster.get(id_)

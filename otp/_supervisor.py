@@ -29,7 +29,7 @@ from ._child import Behaviour, ChildContext, life_of
 from ._exit import Crashed, ExitReason, Shutdown
 from ._life import Life, Outcome
 from ._lifecycle import tell_end, tell_up
-from ._overdue import Overdue
+from ._overdue import GRACE, Overdue
 from ._refusals import SupervisorStopped
 from ._starters import Starters
 from ._statistics import ChildStatistics, SupervisorStatistics
@@ -38,6 +38,8 @@ from ._supervisor_ref import SupervisorRef
 from ._unread import Unread
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from ._ref import Ref
     from ._spec import Supervisor
 
@@ -126,14 +128,14 @@ class SupervisorTask(Behaviour):
         for life in self._lives.values():
             if not life.stop_asked:
                 self._overdue.ends(life, life.cleanup_deadline(), now)
-        # (Both: Ctrl-C may have come between the decision to start a child and its task.)
+        # (Both, and now and then: Ctrl-C may have kept a child from its task, or from saying that it has ended.)
         while self._lives and self.nursery.child_tasks:
             if self._inbox:
                 event = self._inbox.popleft()
                 if isinstance(event, _ENDS):
                     self._forget(event.id, event.incarnation)
                 continue
-            self._alarm = self._next_due()
+            self._alarm = min(self._next_due(), self.runtime.now() + GRACE)
             with trio.CancelScope(deadline=self._alarm, shield=True):
                 await self._park()
             self._look_at_the_clock()
@@ -355,6 +357,14 @@ class SupervisorTask(Behaviour):
         """Whether the child of that id was reported as stuck."""
         life = self._lives.get(id_)
         return life is not None and life in self._overdue.stuck
+
+    def parked(self) -> Generator[str]:
+        """The paths of the children that are parked, here and below."""
+        for id_ in self.core.parked():
+            yield f"{self.path}/{id_}"
+        for life in self._lives.values():
+            if life.supervisor is not None:
+                yield from life.supervisor.parked()
 
     def statistics(self) -> SupervisorStatistics:
         """The supervisor and everything below it, in numbers."""

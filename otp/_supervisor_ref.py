@@ -222,7 +222,7 @@ class SupervisorRef:
             ChildNotFound: if there is no such child.
             ChildRunning: if it is alive.
             ChildRestarting: if it is being restarted.
-            WrongStrategy: if the supervisor is a `simple_one_for_one`.
+            WrongStrategy: if the supervisor is a `simple_one_for_one`, and the instance is not parked.
             SupervisorStopped: if the supervisor is not up.
         """
         await self._task.request(DeleteChild(id))
@@ -231,7 +231,7 @@ class SupervisorRef:
         """Go on under another spec, without stopping anybody (OTP does so when code is upgraded).
 
         - Strategy, limits, `backoff`, `auto_shutdown` and `max_children` hold from now on; the window keeps what it has
-          counted.
+          counted. (Restarts that a shorter `period` leaves out are forgotten by the next restart, not before.)
         - A child that `spec` knows by its id gets the new fields and goes on living. `restart`, `shutdown`,
           `significant`, `backoff` and `budget` hold at once; `start`, `name`, `init_timeout` and `mailbox` for its next
           incarnation. So does another `Supervisor` as its `start`: to change the one that runs, change that, too.

@@ -43,38 +43,49 @@ Uncounted, whatever was begun; only `charged` end as if they had run out."""
 
 @frozen(kw_only=True)
 class Capabilities:
-    """What may be relied on. `fence` says where (owner, epoch) is compared when work is finished."""
+    """What may be relied on."""
 
     transactions: bool
+    """Whether what the user, a queue and a checkpoint write can be committed together."""
     sql: bool
+    """Whether `Transaction.execute` takes SQL."""
     fence: Literal["statement", "script", "revision", "deadline"]
+    """Where (owner, epoch) is compared when work is finished; "deadline": nowhere, the holder looks at its clock."""
     durable: bool
+    """Whether what was committed outlives the process."""
     shared: Literal["process", "host", "network"]
+    """Who can use the same store."""
 
 
 @frozen(kw_only=True)
 class EngineStatistics:
-    """Counters since the engine was opened; gauges at the moment of asking.
-
-    `beat_late_max` is the longest time in seconds from a renewal being due to its commit.
-    """
+    """Counters since the engine was opened; gauges at the moment of asking."""
 
     writes: int = 0
+    """Functions that were run by `Engine.write`."""
     commits: int = 0
+    """Commits: of writes, several of which may share one, and of transactions."""
     transactions: int = 0
+    """Transactions of users that were begun."""
     outages: int = 0
+    """How often the connection to the store broke."""
     beats: int = 0
+    """Renewals of leases, each of all that are held."""
     beats_failed: int = 0
+    """Those that the store did not take."""
     beat_late_max: float = 0.0
+    """The longest time in seconds from a renewal being due to its commit."""
     leases_held: int = 0
+    """How many are held now."""
     leases_lost: int = 0
+    """How many were lost."""
 
 
 class Transaction(ABC):
     """The user's own transaction: `async with engine.transaction() as tx:`. Short, and last.
 
     Committed when the block is left normally, rolled back when it is left by an exception or a cancel, or
-    when it takes longer than its timeout. Use it from the task that opened it.
+    when it takes longer than its timeout. Use it from the task that opened it. `engine` is whose it is.
     """
 
     def __init__(self, engine: Engine[Any]) -> None:
@@ -84,11 +95,17 @@ class Transaction(ABC):
 
     @abstractmethod
     async def execute(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
-        """Run one SQL statement and return all its rows. StoreError if the engine has no SQL."""
+        """Run one SQL statement and return all its rows. StoreError if the engine has no SQL.
+
+        Cancellation as for `run`.
+        """
 
     @abstractmethod
     async def run(self, fn: Callable[[Any], T]) -> T:
-        """Run `fn(connection)` in this transaction, in a savepoint; the same as `engine.write(fn, tx=tx)`."""
+        """Run `fn(connection)` in this transaction, in a savepoint; the same as `engine.write(fn, tx=tx)`.
+
+        Withdrawn by a cancel if not begun; else its result is returned. NotOpen after the end of the transaction.
+        """
 
     def on_end(self, callback: Callable[[bool], None]) -> None:
         """Have `callback(committed)` called once, in the loop, right after the end. It must not raise."""
@@ -115,9 +132,12 @@ class Engine(ABC, Generic[C]):
         stall_limit: once the loop has not run for so long, leases are no longer renewed (use the same figure
             for the liveness probe). math.inf switches that off.
 
+    Attributes:
+        owner: This process instance, as the store knows it: a uuid, another one after a fork.
     """
 
     kind: ClassVar[str]
+    """By which queues and checkpoints find their functions for this engine: "sqlite", "memory"."""
 
     def __init__(self, url: str, *, lease: float = 15.0, margin: float | None = None, stall_limit: float = 5.0) -> None:
         self.url = redacted(url)
@@ -137,7 +157,8 @@ class Engine(ABC, Generic[C]):
 
     @property
     @abstractmethod
-    def capabilities(self) -> Capabilities: ...
+    def capabilities(self) -> Capabilities:
+        """What may be relied on with this store."""
 
     @abstractmethod
     async def _open(self) -> Heartbeat:
@@ -152,7 +173,10 @@ class Engine(ABC, Generic[C]):
 
     @abstractmethod
     async def read(self, fn: Callable[[C], T]) -> T:
-        """Run `fn(connection)` on a consistent, committed state. It must not write."""
+        """Run `fn(connection)` on a consistent, committed state. It must not write.
+
+        Withdrawn by a cancel if not begun; else its result is returned.
+        """
 
     @abstractmethod
     def transaction(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Transaction]:
@@ -170,7 +194,7 @@ class Engine(ABC, Generic[C]):
 
         The probe says in how many seconds its condition could become true by time alone; math.inf if only
         by somebody's commit. It is asked again after commits of any process and when its time has come.
-        It must be a cheap, read-only look: it runs for each commit while somebody watches.
+        It must be a cheap, read-only look: it runs for each commit while somebody watches. A cancel ends the watch.
         """
 
     @abstractmethod
@@ -182,7 +206,8 @@ class Engine(ABC, Generic[C]):
         """The holder's clock, for lease deadlines. Take it *before* the claim is sent."""
 
     @abstractmethod
-    def statistics(self) -> EngineStatistics: ...
+    def statistics(self) -> EngineStatistics:
+        """The engine in numbers, read at this moment."""
 
     # -- open and close ----------------------------------------------------------------------------
 
@@ -210,6 +235,7 @@ class Engine(ABC, Generic[C]):
 
     @property
     def is_open(self) -> bool:
+        """Whether it can be used: from the beginning of its block to the end."""
         return self._heartbeat is not None
 
     def _opened(self) -> Heartbeat:
@@ -256,8 +282,8 @@ class Engine(ABC, Generic[C]):
     async def finish(self, lease: Lease, fn: Callable[[C], T], *, tx: Transaction | None = None) -> T:
         """`write` for the statement that ends a lease (ack, release ...): lets it go once that is committed.
 
-        `fn` raises LeaseLost if (owner, epoch) do not match any more. If it fails otherwise, or `tx` is
-        rolled back, the lease is still held and renewed.
+        `fn` raises LeaseLost if (owner, epoch) do not match any more. If it fails otherwise, is withdrawn by a
+        cancel, or `tx` is rolled back, the lease is still held and renewed.
         """
         heartbeat = self._opened()
         heartbeat.settle(lease)
@@ -312,15 +338,18 @@ class Engine(ABC, Generic[C]):
     def lease_kind(self, kind: str, extend: Extend[C], give_back: GiveBack[C] | None = None) -> None:
         """How leases whose token has this `kind` are renewed, and ended when the process is made to exit.
 
-        Given once per kind, before the first hold. Without `give_back` such leases run out instead, as they must
-        where the store ends with the process.
+        Given once per kind, before the first hold: ValueError if the kind has other functions already. Without
+        `give_back` such leases run out instead, as they must where the store ends with the process.
         """
         given = extend, give_back
         if self._kinds.setdefault(text("kind", kind), given) != given:
             raise ValueError(f"lease kind {kind!r} is registered already with other functions")
 
     def hold(self, lease: Lease) -> None:
-        """Renew `lease` until it is let go, finished or lost. Call it right after the claim's `write`."""
+        """Renew `lease` until it is let go, finished or lost. Call it right after the claim's `write`.
+
+        ValueError if its kind is not known (`lease_kind`), LeaseLost if it is lost already.
+        """
         if lease.token.kind not in self._kinds:
             raise ValueError(f"unknown lease kind {lease.token.kind!r}: register it by lease_kind() first")
         self._opened().hold(lease)
@@ -363,7 +392,8 @@ class Engine(ABC, Generic[C]):
     def schema(self, component: str, migrations: Sequence[Migration]) -> None:
         """Tables needed by `component`, as numbered `Migration`s. Engines without SQL skip them.
 
-        Idempotent. Applied when the engine is opened, or before the next operation if it is open.
+        Idempotent. Applied when the engine is opened, or before the next operation if it is open. ValueError if the
+        numbers are not 1, 2, 3 ..., or the component has other migrations already.
         """
         given = tuple(migrations)
         for expected, migration in enumerate(given, 1):

@@ -53,10 +53,15 @@ class Envelope:
     """
 
     topic: str
+    """The wire name of its kind."""
     version: int
+    """Of the schema that `body` was written by, from 1."""
     body: bytes = field(repr=_short)
+    """The payload itself."""
     codec: str = CODEC
+    """How `body` was made of it."""
     headers: Mapping[str, str] = field(factory=dict[str, str], converter=_frozen_headers, repr=_names, hash=False)
+    """What travels along; not under the checksum."""
     checksum: int = field(
         default=Factory(lambda self: _checksum(self.topic, self.version, self.codec, self.body), takes_self=True),
         repr=False,
@@ -73,7 +78,8 @@ class Topic(Generic[T]):
     """A kind of payload: its wire name, its type (an attrs class, or anything cattrs can build) and version.
 
     Shared by publisher and consumer. Raise `version` whenever old bytes no longer fit the type, and add
-    an upcaster from the version before.
+    an upcaster from the version before. `name` is what is stored (up to 200 characters), so it stays what it is when
+    `type` is renamed.
     """
 
     name: str = field(validator=lambda _i, a, v: text(a.name, v, longest=200) and None)
@@ -88,7 +94,10 @@ class Topic(Generic[T]):
             raise ValueError(f"version={self.version} of topic {self.name!r}: must be at least 1")
 
     def upcast(self, from_version: int) -> Callable[[Upcaster], Upcaster]:
-        """Decorator: a function that turns the plain dict of `from_version` into that of the next version."""
+        """Decorator: a function that turns the plain dict of `from_version` into that of the next version.
+
+        ValueError if there is one already, or no next version.
+        """
         if not 1 <= from_version < self.version:
             raise ValueError(f"upcast({from_version!r}) of topic {self.name!r}: must be from 1 to {self.version - 1}")
         if from_version in self._upcasters:
@@ -202,6 +211,7 @@ class Topics:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Their wire names, in the order given."""
         return tuple(self._by_name)
 
     @property

@@ -42,6 +42,10 @@ class LeaseLost(StoreError):
     """The unit of work is not ours any more: another holder has it, or our time ran out.
 
     Nothing was written under the old lease. The one right reaction is to stop working on it.
+
+    Attributes:
+        token: Which.
+        why: In words.
     """
 
     def __init__(self, token: Token, why: str = "another holder has it") -> None:
@@ -59,7 +63,12 @@ class TransactionTimeout(StoreError):
 
 
 class PayloadError(Exception):
-    """A stored payload cannot be turned into a value. Never carries the payload itself: it may be secret."""
+    """A stored payload cannot be turned into a value. Never carries the payload itself: it may be secret.
+
+    Attributes:
+        topic: Its wire name.
+        version: Of the schema that it was written by.
+    """
 
     def __init__(self, message: str, *, topic: str, version: int) -> None:
         super().__init__(message)

@@ -24,6 +24,10 @@ class Lease:
 
     `deadline` is on the engine's holder clock (`Engine.monotonic`) and counted from *before* the request
     was sent, so it is never later than the moment at which the store lets somebody else in.
+
+    Attributes:
+        token: What the store knows it by.
+        guards: The scopes to cancel when it is lost; see `guard`.
     """
 
     __slots__ = ("_deadline", "_why", "guards", "token")
@@ -36,6 +40,7 @@ class Lease:
 
     @property
     def deadline(self) -> float:
+        """When it runs out, on the holder's clock, as far as is known now."""
         return self._deadline
 
     @property

@@ -96,9 +96,11 @@ class MemoryTables:
     # -- for the store -----------------------------------------------------------------------------
 
     def mark(self) -> int:
+        """Where the log of changes is now."""
         return len(self._log)
 
     def undo(self, mark: int) -> None:
+        """Take back all changes since `mark`."""
         while len(self._log) > mark:
             self._log.pop()()
 
@@ -114,9 +116,13 @@ class MemoryStore:
     """What several memory engines share. One trio program at a time may use it."""
 
     name: str = ""
+    """Of a shared store; empty for one that is private or made by hand."""
     tables: MemoryTables = field(factory=MemoryTables)
+    """All that it holds."""
     lock: trio.Lock = field(factory=trio.Lock)
+    """Held by who is in a transaction."""
     changed: trio.Event = field(factory=trio.Event)
+    """Set by the next commit."""
     _run: trio.lowlevel.TrioToken | None = None
     _offset: float = 0.0
     _last: float = 0.0
@@ -133,6 +139,7 @@ class MemoryStore:
         return self._last
 
     def notify(self) -> None:
+        """Say that there was a commit."""
         self.changed.set()
         self.changed = trio.Event()
 
@@ -175,6 +182,8 @@ class MemoryEngine(Engine[MemoryTables]):
         store: a store made by hand, instead of a name: several engines on it play several processes.
         lease, margin, stall_limit: see `Engine`; a task renews, so a stalled loop stops renewing anyway.
 
+    Attributes:
+        store: The store that it is on.
     """
 
     kind: ClassVar[str] = "memory"

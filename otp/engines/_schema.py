@@ -22,7 +22,8 @@ def _statements(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
 class Migration:
     """One step of a component's schema.
 
-    Never edit one that was released: add another. `compatible_from` is the lowest number of the last
+    Never edit one that was released: add another. `number` is its place in the chain, from 1, `statements` are run in
+    order. `compatible_from` is the lowest number of the last
     migration a program may know and still work correctly with the tables as they are after this one; an
     additive migration leaves it at 1, one that older programs cannot live with names its own number.
     """

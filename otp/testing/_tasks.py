@@ -36,7 +36,7 @@ async def no_task_left() -> AsyncGenerator[None]:
                 ...
 
     Raises:
-        AssertionError: naming the tasks that are left. Not raised when the block itself raises.
+        AssertionError: naming the tasks that are left. Not raised when the block itself raises, or is cancelled.
     """
     await wait_all_tasks_blocked()  # what others have under way may end in the meantime, but shall not begin
     before = living_tasks()

@@ -14,7 +14,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import trio
 from attrs import frozen
+
+from otp import Actor, Alias, ChildContext, PendingCall, Ref, Runtime, SupervisorRef, Timer
 
 ROOT = Path(__file__).parents[2]
 GUIDES = ("supervision", "supervisors_in_depth", "actors_in_depth")
@@ -142,3 +145,25 @@ def test_each_page_is_in_the_index():
         for page in PAGES
         if page.parent == ROOT / "docs" and page.stem != "README" and f"({page.name})" not in index
     ] == []
+
+
+WHAT = {
+    "self": Actor,
+    "ref": Ref,
+    "alias": Alias,
+    "timer": Timer,
+    "pending": PendingCall,
+    "context": ChildContext,
+    "supervisor": SupervisorRef,
+    "runtime": Runtime(),
+    "trio": trio,
+}
+"""What the pages call whom."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_a_page_says_in_passing_is_there(page):
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"^\|[^|]*\|", "|", prose, flags=re.MULTILINE)  # what others call it, or what it is about
+    mentioned = re.findall(rf"(?<![\w.])({'|'.join(WHAT)})\.([a-z]\w+)", " ".join(re.findall(r"`([^`]+)`", prose)))
+    assert [f"{who}.{what}" for who, what in mentioned if not hasattr(WHAT[who], what)] == []

@@ -229,15 +229,16 @@ class Rules:
     def _restart(self, group: list[str], cause: str | None, now: float) -> None:
         budget = None if cause is None else self.children[cause].budget
         if cause is None or budget is None:
+            self.charges = [stamp for stamp in self.charges if now - stamp <= self.spec.period]  # the others for good
             self.charges.append(now)
-            if self.used(now) > self.spec.intensity:
+            if len(self.charges) > self.spec.intensity:
                 self.stop(GiveUp)
             else:
                 self._gather(group, cause, None)
             return
-        stamps = self.accounts.setdefault(cause, [])
-        stamps.append(now)
-        if len([stamp for stamp in stamps if now - stamp <= budget.period]) <= budget.intensity:
+        stamps = [stamp for stamp in self.accounts.get(cause, []) if now - stamp <= budget.period]
+        self.accounts[cause] = [*stamps, now]
+        if len(stamps) < budget.intensity:
             self._gather(group, cause, None)
         elif budget.on_exceed == "escalate":
             self.stop(GiveUp)
@@ -252,8 +253,7 @@ class Rules:
                 self._ended_for_good(spec)
 
     def used(self, now: float) -> int:
-        self.charges = [stamp for stamp in self.charges if now - stamp <= self.spec.period]
-        return len(self.charges)
+        return len([stamp for stamp in self.charges if now - stamp <= self.spec.period])
 
     def _gather(self, group: list[str], cause: str | None, generation: int | None) -> None:
         resting = {id_ for id_ in self.parked if self.status(id_) == "parked"}

@@ -325,6 +325,29 @@ async def test_the_window_keeps_what_it_has_counted():
     assert sim.last().verdict == "give up"
 
 
+@pytest.mark.parametrize("looks", [False, True])
+async def test_what_a_shorter_period_leaves_out_is_forgotten_by_the_next_restart_and_not_by_who_looks(looks):
+    def period(seconds: float) -> None:
+        sim.ask(Change(Supervisor([a_child("a")], intensity=2, period=seconds)))
+        if looks:
+            sim.core.restarts(sim.now)
+
+    sim = Simulation("a", intensity=2, period=10.0).boot()
+    sim.end("a")
+    sim.advance(5.0)
+    period(1.0)
+    period(10.0)
+    assert sim.core.restarts(sim.now) == 1
+    period(1.0)
+    sim.end("a")  # in OTP, too, this is when the old ones go
+    period(10.0)
+    assert sim.core.restarts(sim.now) == 1
+    sim.end("a")
+    assert sim.statuses() == {"a": "running"}
+    sim.end("a")
+    assert sim.last().verdict == "give up"
+
+
 async def test_a_budget_can_be_given_and_taken():
     sim = Simulation("a", intensity=0).boot()
     sim.ask(Change(Supervisor([a_child("a", budget=RestartBudget(intensity=1, on_exceed="park"))], intensity=0)))

@@ -17,6 +17,7 @@ from otp import (
     Killed,
     NotAlive,
     Readiness,
+    RestartBudget,
     Runtime,
     Shutdown,
     Supervisor,
@@ -258,6 +259,24 @@ async def test_drain_comes_back_at_once_when_nobody_has_work():
         began = trio.current_time()
         assert await supervisor.runtime.drain(began + 5) == []
         assert trio.current_time() == began
+
+
+async def test_who_is_parked_is_named_and_does_not_make_it_unready():
+    """A child is given a budget that parks it so that the others can go on without it; and so they do."""
+    budget = RestartBudget(intensity=0, on_exceed="park")
+    inner = Supervisor([child(Echo, id="b", budget=budget)])
+    specs = [child(inner, id="inner"), child(Echo, id="a", budget=budget), child(Echo, id="c")]
+    async with open_supervisor(Supervisor(specs)) as supervisor:
+        runtime, below = supervisor.runtime, supervisor.supervisor("inner")
+        below.ref("b").send(boom)
+        await wait_all_tasks_blocked()
+        assert runtime.readiness() == Readiness(ok=True, parked=("app/inner/b",))
+        supervisor.ref("a").send(boom)
+        await wait_all_tasks_blocked()
+        assert runtime.readiness() == Readiness(ok=True, parked=("app/a", "app/inner/b"))
+        await below.restart_child("b")
+        await supervisor.delete_child("a")
+        assert runtime.readiness() == Readiness(ok=True)
 
 
 async def test_conditions_make_it_unready_until_cleared():

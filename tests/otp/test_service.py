@@ -8,7 +8,8 @@ import trio
 import trio.lowlevel
 from trio.testing import wait_all_tasks_blocked
 
-from otp import Actor, Behaviour, Killed, Supervisor, child, send
+from otp import Actor, Behaviour, Killed, RestartBudget, Supervisor, child, send
+from otp._probes import Answer
 from otp._service import DRAINED, FAILED, ServicePhase, _Service
 from otp._settings import RunSettings
 from otp._stop_request import GIVEN_BACK
@@ -118,6 +119,21 @@ async def test_a_bad_condition_makes_it_not_ready_but_leaves_it_alive(autojump_c
         await service.at(1)
         assert service.live().ok
         assert service.ready().reasons == ("app/needs_a_store: store (connection refused)",)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await service.run_and_ask(2)
+
+
+async def test_a_parked_child_leaves_it_ready_and_is_named(autojump_clock):
+    async def fails():
+        raise ValueError
+
+    service = Service([child(fails, budget=RestartBudget(intensity=0, on_exceed="park"))])
+
+    async def look():
+        await service.at(1)
+        assert service.ready() == Answer(ok=True, details={"parked": ["app/fails"]})
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(look)

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from otp import ChildStuck, FailedToStart, Runtime, Supervisor, child, open_supervisor
+from otp import ChildExited, ChildStuck, FailedToStart, Runtime, Supervisor, child, open_supervisor
 from otp.testing import capture_events, no_task_left
 from tests.otp.actors import Boom, Echo, boom, up
 from tests.otp.virtual import virtual_time
@@ -222,3 +222,21 @@ async def test_a_supervisor_that_was_cut_short_says_who_was_stuck_in_its_init_or
         ("app/inner", 6),
         ("app/inner/stops", 7),
     ]
+
+
+async def test_ctrl_c_that_hits_the_end_of_a_child_does_not_hold_up_a_supervisor_that_was_cut_short():
+    class Slow(Echo):
+        async def terminate(self, reason):
+            await stubborn(3)
+
+    def interrupt(event):
+        if event.path == "app/inner/slow":
+            raise KeyboardInterrupt
+
+    runtime = Runtime()
+    runtime.events.subscribe(interrupt, ChildExited)  # so its end never gets to the supervisor
+    inner = Supervisor([child(Slow, id="slow")])
+    with pytest.raises(KeyboardInterrupt):
+        async with open_supervisor(Supervisor([child(inner, id="inner", shutdown=1.0)]), runtime=runtime, log=False):
+            pass
+    assert trio.current_time() == pytest.approx(1 + 5)  # when it looked again
