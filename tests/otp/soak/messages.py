@@ -64,7 +64,7 @@ ACTIONS = (
     *("nothing",) * 6,
     *("sleep", "sleep", "crash", "stop", "raise", "hang", "again", "helper", "in turn", "hold", "hold"),
     *("timer", "timer", "beat", "continue", "idle", "monitor", "monitor", "demonitor", "link", "link", "unlink"),
-    *("join", "join", "leave", "watch", "watch", "alias", "question", "question"),
+    *("join", "join", "leave", "watch", "watch", "link group", "unlink group", "alias", "question", "question"),
 )
 ANSWERS = (
     *("nothing",) * 6,

@@ -101,7 +101,9 @@ def check_end(world: World) -> None:
     world.claim(not world.alive, f"children that were not stopped: {sorted(world.alive)}")
     world.claim(not runtime.registry.names(), f"names left over: {sorted(runtime.registry.names())}")
     check_what_was_under_way(world)
-    world.claim(not runtime.groups._members and not runtime.groups._monitors, "groups are left over")
+    world.claim(
+        not (runtime.groups._members or runtime.groups._monitors or runtime.groups._linked), "groups are left over"
+    )
     world.claim(not runtime.statistics().draining, "work left over that a drain waits for")
     world.claim(not runtime.conditions.failing(), f"conditions left over: {runtime.conditions.failing()}")
     for path, core in world.cores.items():

@@ -226,6 +226,10 @@ class Worker(Actor):
                 ties.link(self, what.other)
             case "unlink":
                 ties.unlink(self)
+            case "link group" if world.storm:
+                ties.link_group(self, random.choice(ties.GROUPS))
+            case "unlink group":
+                ties.unlink_group(self, random.choice(ties.GROUPS))
             case "join":
                 ties.join(self, random.choice(ties.GROUPS))
             case "leave":

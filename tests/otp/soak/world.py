@@ -56,10 +56,13 @@ class Record:
     last: dict[object, int] = attrs.field(factory=dict[object, int])  # by sender: the number of the last message
     # Its ties with others; see ties.py.
     monitors: dict[Monitor, None] = attrs.field(factory=dict[Monitor, None])
-    heard_by: dict[Record, int] = attrs.field(factory=dict["Record", int])  # whom its end concerns, by a link
+    heard_by: dict[tuple[Record, Group | None], int] = attrs.field(factory=dict)  # whom its end concerns, by which link
     ends_with: set[str] = attrs.field(factory=set[str])  # the paths of those whose end is to be its own
     trapping: bool = False
     groups: dict[Group, None] = attrs.field(factory=dict[Group, None])
+    linked: dict[Group, bool] = attrs.field(
+        factory=dict[Group, bool]
+    )  # with which groups, and whether in both directions
     views: dict[Monitor, tuple[Group, set[Ref]]] = attrs.field(factory=dict[Monitor, "tuple[Group, set[Ref]]"])
 
     @property
@@ -124,7 +127,7 @@ class World:
         self.left_behind: list[tuple[Asked, PendingCall[object]]] = []  # calls that nobody waits for until all rest
         self.aliases: list[Alias] = []
         self.questions: dict[ReplyAlias, Question] = {}
-        self.exits_due: list[tuple[Record, Record]] = []  # who hears of, or ends with, the end of whom
+        self.exits_due: list[tuple[Record, Record, Group | None]] = []  # who hears of, or ends with, the end of whom
         self.holding: Counter[str] = Counter()  # by path: how much of its work a drain is to wait for
         self.released = 0.0  # when that was last done
         self.guest_ends: dict[str, ExitReason] = {}
