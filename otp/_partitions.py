@@ -58,6 +58,7 @@ def partition(supervisor: SupervisorRef, key: Key) -> Ref:
 
     Raises:
         NotAlive: if that copy is not alive at this moment; no other stands in for it.
+        ChildNotFound: if that copy was deleted, or is temporary and has ended.
         TypeError: if `supervisor` runs something else, or the key is of another type.
     """
     return supervisor.ref(partition_id(supervisor.spec, key))

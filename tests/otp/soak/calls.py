@@ -55,6 +55,7 @@ def begin_call(world: World, record: Record, request: Ask, deadline: float) -> A
     if world.claim(asked, f"{record} began {request}, whose caller has gone"):
         assert asked is not None
         world.claim(asked.by is None, f"{record} began {request}, which {asked.by} has begun")
+        world.claim(not asked.over, f"{record} began {request}, for which nobody waits")
         world.claim(deadline <= asked.until, f"{request} may take longer than its caller waits")
         asked.by = record
     return asked
@@ -65,9 +66,11 @@ def begin_call(world: World, record: Record, request: Ask, deadline: float) -> A
 
 def asked_for(world: World, ref: Ref, action: str) -> tuple[Asked, PendingCall[Any]]:
     """Call without waiting; there is no deadline."""
-    asked = Asked(world.number(), math.inf)
+    asked = Asked(world.number(), math.inf, world.by_ref.get(ref))
     world.asked[asked.token] = asked
-    return asked, ref.request(Ask(asked.token, action))
+    call = ref.request(Ask(asked.token, action))
+    asked.taken = not call.done
+    return asked, call
 
 
 def look_at(world: World, asked: Asked, call: PendingCall[Any]) -> None:
@@ -89,3 +92,12 @@ def look_at_those_left_behind(world: World) -> None:
             look_at(world, asked, call)
         del world.asked[asked.token]
     world.left_behind.clear()
+
+
+def check_kept_calls(world: World, record: Record) -> None:
+    """It has ended: what it has not begun is for the next incarnation, until the supervisor says there is none."""
+    if not (record.keeps and record.kind == "actor"):
+        return
+    for asked, call in world.left_behind:
+        if asked.called is record and asked.taken and not asked.forwarded and asked.by is None:
+            world.claim(not call.done, f"{record} has ended, and {asked}, which it had not begun, is over")

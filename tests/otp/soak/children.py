@@ -141,6 +141,7 @@ class Host(Behaviour):
             self.record.tasks -= 1
             self.record.lends = False
             world.claim(not world.lives(path), f"{path} lives on without its host")
+            world.claim(context.ref.mailbox().limit == 0, f"{self.record} has its guest's mailbox, and no guest")
 
     def guest(self) -> ChildSpec:
         random = self.world.random

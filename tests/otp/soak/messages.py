@@ -65,7 +65,7 @@ ACTIONS = (
     *("nothing",) * 6,
     *("sleep", "sleep", "crash", "stop", "raise", "hang", "again", "helper", "in turn", "hold", "hold"),
     *("timer", "timer", "beat", "continue", "idle", "monitor", "monitor", "demonitor", "link", "link", "unlink"),
-    *("join", "join", "leave", "watch", "watch", "alias", "question", "question"),
+    *("join", "join", "leave", "watch", "watch", "link group", "unlink group", "alias", "question", "question"),
 )
 ANSWERS = (
     *("nothing",) * 6,
@@ -97,9 +97,15 @@ def begin(world: World, record: Record, message: Note | Overflow) -> None:
     """It is being handled."""
     world.mail["begun"] += 1
     note = content(message)
-    if isinstance(note, Note) and not note.to_many:
+    if isinstance(note, Note):
+        pass_by(world, record, note)
+
+
+def pass_by(world: World, record: Record, note: Note) -> None:
+    """What one sender has sent leaves the mailbox in that order, and once."""
+    if not note.to_many:
         before = record.last.get(note.sender, 0)
-        world.claim(before < note.number, f"{record} got {note} after number {before}")
+        world.claim(before < note.number, f"{note} left the mailbox of {record} after number {before}")
         record.last[note.sender] = note.number
 
 
@@ -121,10 +127,12 @@ def content(message: object) -> object:
 def messages_dropped(world: World, event: MessagesDropped) -> None:
     world.mail["dropped"] += event.count
     record = world.latest.get(event.path)
-    if record is None or record.life.incarnation != event.incarnation or not record.keeps:
+    if record is None or not record.keeps or record.supervisor is None:
         return
     above, _, id_ = event.path.rpartition("/")
-    rules = world.cores[above].rules
+    if record.life.incarnation != event.incarnation or record.supervisor is not world.cores[above]:
+        return  # not this one, but one whose factory has failed
+    rules = record.supervisor.rules
     comes_back = rules.phase in ("booting", "up") and rules.status(id_) not in ("stopped", "parked")
     world.claim(not comes_back, f"{event}, but they are kept, and {record} comes back")
     world.count("what was kept is dropped")
@@ -142,6 +150,8 @@ def mailbox_overflowed(world: World, event: MailboxOverflowed) -> None:
     world.claim((event.what == "diverted") == isinstance(when_full, Divert), f"{event}, but it is to {when_full}")
     if when_full == "drop_oldest":
         world.claim(message is not world.posting, f"{event}, which is the newest")
+        if isinstance(message, Note):
+            pass_by(world, record, message)  # nothing older of its sender may come after it
     elif isinstance(message, Note):
         world.claim(message is world.posting, f"{event}, which is not the newest")
     match message:
@@ -167,15 +177,26 @@ def poison_message(world: World, event: PoisonMessage) -> None:
 
 def no_room(world: World, ref: Ref, note: Note) -> None:
     """Somebody was told that there is no room."""
-    record, box = world.by_ref[ref], ref._box
-    assert isinstance(box.target, Life)
-    spec = box.target.spec.mailbox
+    record, box, spec = world.by_ref[ref], ref._box, mailbox_of(ref)
     when_full = spec.when_full
     world.claim(box.statistics().unread >= spec.limit, f"{record} refuses {note}, but has room")
     world.claim(when_full != "drop_newest", f"{record} refuses {note}, but is to drop it")
     if when_full == "drop_oldest":
         older = [each for each in box.queue if isinstance(each, Note | Overflow) or is_call(each)]
         world.claim(not older, f"{record} refuses {note} at {trio.current_time()}, but could drop {older}")
+
+
+def mailbox_of(ref: Ref) -> Mailbox:
+    """The spec of the mailbox that it leads to now, which may be a guest's."""
+    life = ref._box.target
+    assert isinstance(life, Life)
+    return life.spec.mailbox
+
+
+def is_full(ref: Ref) -> bool:
+    """Whether it must refuse what is sent to it now."""
+    mailbox = mailbox_of(ref)
+    return mailbox.when_full == "refuse" and ref.mailbox().unread >= mailbox.limit
 
 
 def is_call(entry: object) -> bool:

@@ -22,7 +22,7 @@ from otp.testing import crash
 from tests.otp.soak import ties
 from tests.otp.soak.calls import ask, asked_for, look_at
 from tests.otp.soak.client import Client, operation, supervisors
-from tests.otp.soak.messages import ANSWERS, no_room, post
+from tests.otp.soak.messages import ANSWERS, is_full, no_room, post
 from tests.otp.soak.trees import is_partitioned
 from tests.otp.soak.world import Boom
 
@@ -55,7 +55,7 @@ async def send_and_wait_for_room(client: Client) -> None:
 
 async def deliver(client: Client, ref: Ref, *, wait: bool = False) -> None:
     world, note = client.world, client.note()
-    nowhere = world.leads_nowhere(ref)
+    nowhere, full = world.leads_nowhere(ref), is_full(ref)
     try:
         if wait:
             await ref.send_wait(note)
@@ -75,6 +75,7 @@ async def deliver(client: Client, ref: Ref, *, wait: bool = False) -> None:
         world.count("send NoMailbox")
     else:
         world.claim(not nowhere, f"{ref} took {note}")
+        world.claim(wait or not full, f"{ref} took {note}, but is full")
         world.count("send")
 
 
@@ -110,7 +111,11 @@ async def use_a_group(client: Client) -> None:
         if client.random.random() < 0.5:
             post(world, client.note(to_many=True), group.send_all)
         else:
-            post(world, client.note(), lambda note: chosen.append(group.send_one(note)))
+            note = client.note()
+            post(world, note, lambda note: chosen.append(group.send_one(note)))
+            (ref,) = chosen
+            elsewhere = world.by_ref[ref].mailbox.when_full not in ("refuse", "drop_oldest")
+            world.claim(elsewhere or note in ref._box.queue, f"{ref} has not got {note}")
     except NotAlive:
         world.claim(all(world.refuses(ref) for ref in members), f"{group} refuses, but some of {members} are alive")
         world.count("send to a group: refused")
@@ -176,11 +181,12 @@ async def ask_several(client: Client) -> None:
                 with trio.move_on_after(random.random() * 3):
                     async for asked, call_ in calls:
                         look_at(world, asked, call_)
-            for _, call_ in everyone[: random.randint(0, 1)]:
+            for asked, call_ in everyone[: random.randint(0, 1)]:
+                abandons, timeout = random.random() < 0.5, random.choice([0.0, 1.0, 20.0])
                 try:
-                    await call_.wait(timeout=random.choice([0.0, 1.0, 20.0]))
+                    await (call_.receive if abandons else call_.wait)(timeout=timeout)
                 except OtpError:
-                    pass
+                    asked.over |= abandons and not call_.done
             left = sum(not asked.over for asked, _ in everyone)
             world.claim(len(calls) == left, f"{len(calls)} of {left} calls are left")
     finally:  # those that were not done are abandoned

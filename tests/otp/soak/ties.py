@@ -49,56 +49,82 @@ def link(worker: Worker, other: Ref) -> None:
     world, me, they = worker.world, worker.record, worker.world.by_ref.get(other)
     if they is None or they is me:
         return
-    one_way, me.trapping = world.random.random() < 0.5, world.random.random() < 0.5
-    worker.trap_exits(on=me.trapping)
+    one_way = trap_exits_by_lot(worker)
     try:
         worker.link(other, one_way=one_way)
     except NotAlive:
         world.claim(not they.alive and not me.trapping, f"{me} cannot be linked with {they}")
         return
     world.count("linked")
-    they.heard_by[me] = 1 if they.alive else they.heard_by.get(me, 0) + 1  # of one who has ended one hears each time
-    if not they.alive:
-        world.exits_due.append((me, they))
-    elif not one_way:
-        me.heard_by[they] = 1
+    if they.alive:
+        they.heard_by[me, None] = 1
+        if not one_way:
+            me.heard_by[they, None] = 1
+    else:  # of that one hears each time
+        they.heard_by[me, None] = they.heard_by.get((me, None), 0) + 1
+        world.exits_due.append((me, they, None))
 
 
 def unlink(worker: Worker) -> None:
-    me = worker.record
-    linked = [ref for ref, they in worker.world.by_ref.items() if me in they.heard_by or they in me.heard_by]
-    if linked:
-        other = worker.world.random.choice(linked)
-        they = worker.world.by_ref[other]
-        they.heard_by.pop(me, None)
-        me.heard_by.pop(they, None)
+    world, me = worker.world, worker.record
+    refs = [ref for ref, they in world.by_ref.items() if (me, None) in they.heard_by or (they, None) in me.heard_by]
+    if refs:
+        other = world.random.choice(refs)
+        they = world.by_ref[other]
+        they.heard_by.pop((me, None), None)
+        me.heard_by.pop((they, None), None)
         worker.unlink(other)
-        worker.world.count("unlinked")
+        world.count("unlinked")
+
+
+def link_group(worker: Worker, group: Group) -> None:
+    one_way = trap_exits_by_lot(worker)
+    worker.link_group(group, one_way=one_way)
+    worker.record.linked[group] = not one_way or worker.record.linked.get(group, False)
+
+
+def unlink_group(worker: Worker, group: Group) -> None:
+    worker.unlink_group(group)
+    worker.record.linked.pop(group, None)
+    for they in worker.world.by_ref.values():
+        they.heard_by.pop((worker.record, group), None)
+
+
+def trap_exits_by_lot(worker: Worker) -> bool:
+    """Also whether the link is to be one-way."""
+    random = worker.world.random
+    worker.record.trapping = random.random() < 0.5
+    worker.trap_exits(on=worker.record.trapping)
+    return random.random() < 0.5
 
 
 def exited(world: World, record: Record, message: Exited) -> None:
-    they = world.by_ref[message.ref]
-    linked = they.heard_by.get(record, 0)
-    world.claim(linked, f"{record} got {message}, but is not linked, or has heard of it")
+    they, link = world.by_ref[message.ref], (record, message.group)
+    often = they.heard_by.get(link, 0)
+    world.claim(often, f"{record} got {message}, but is not linked, or has heard of it")
     world.claim(not they.alive, f"{record} got {message} of a living")
-    if linked > 1:
-        they.heard_by[record] = linked - 1
-    else:
-        they.heard_by.pop(record, None)
-    world.count("exited")
+    they.heard_by[link] = often - 1
+    if often <= 1:
+        del they.heard_by[link]
+    world.count("exited" if message.group is None else "exited: one of a group")
 
 
 def tell_exit(world: World, record: Record, reason: ExitReason) -> None:
     """Somebody has ended: whom that concerns is to hear of it, or to end as well."""
-    record.reason = reason
-    for other in list(record.heard_by):
-        if other.trapping:
-            world.exits_due.append((other, record))
-        elif isinstance(reason, Normal):
-            del record.heard_by[other]
-        else:
+    for group in {**record.groups, **record.linked}:
+        for other in world.alive.values():
+            by_mine, by_theirs = record.linked.get(group) and group in other.groups, group in other.linked
+            if by_mine or (by_theirs and group in record.groups):
+                record.heard_by[other, group] = 1
+    for other, by in list(record.heard_by):
+        if not other.trapping:
+            if isinstance(reason, Normal):
+                del record.heard_by[other, by]
+                continue
             other.ends_with.add(record.path)
-            world.exits_due.append((other, record))
+        world.exits_due.append((other, record, by))
+    if record.kind == "actor" and record.up and isinstance(reason, Normal):
+        world.claim(record.stops, f"{record} has ended, and nobody wanted that")
     if isinstance(reason, Crashed) and isinstance(reason.exception, LinkedExit):
         world.count("ended by a link")
         path = reason.exception.source
@@ -147,8 +173,9 @@ def news_of_group(world: World, record: Record, message: Joined | Left) -> None:
 
 
 def check_ties(world: World) -> None:
-    for who, of in world.exits_due:
-        world.claim(not (who.alive and who in of.heard_by), f"{who} was linked with {of}, and has not heard of its end")
+    for who, of, group in world.exits_due:
+        missing = who.alive and (who, group) in of.heard_by
+        world.claim(not missing, f"{who} was linked with {of} by {group}, and has not heard of its end")
     world.exits_due.clear()
     for record in world.alive.values():
         for each in record.monitors:

@@ -55,6 +55,7 @@ class Worker(Actor):
             self.send_self(self.note("nothing"))
         if self.world.chance(0.02):
             early = 0  # what it sent itself before is dropped by that, without a word
+            self.record.stops = True
             self.stop()
         self.world.mail["sent"] += early
         self.record.up = True
@@ -192,8 +193,10 @@ class Worker(Actor):
             case "crash" if world.chance(1):
                 raise Boom("handler")
             case "stop" if world.chance(1):
+                record.stops = True
                 self.stop()
             case "raise" if world.chance(1):
+                record.stops = True
                 raise Stop(random.choice([None, "enough"]))
             case "again" if world.storm:
                 try:
@@ -223,6 +226,10 @@ class Worker(Actor):
                 ties.link(self, what.other)
             case "unlink":
                 ties.unlink(self)
+            case "link group" if world.storm:
+                ties.link_group(self, random.choice(ties.GROUPS))
+            case "unlink group":
+                ties.unlink_group(self, random.choice(ties.GROUPS))
             case "join":
                 ties.join(self, random.choice(ties.GROUPS))
             case "leave":
@@ -300,4 +307,5 @@ class Worker(Actor):
                 await trio.sleep(world.random.random() * 20)
             finally:
                 world.holding[record.path] -= 1
+                world.released = trio.current_time()
                 record.tasks -= 1

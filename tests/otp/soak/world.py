@@ -17,10 +17,10 @@ import trio
 from otp import ExitReason, Group, Mailbox, Monitor, Ref, ReplyAlias, Runtime, current_context
 from otp._child import life_of
 from otp._life import Life, life_at
+from tests.otp.soak.checked_core import CheckedCore
 
 if TYPE_CHECKING:
     from otp import Alias, PendingCall
-    from tests.otp.soak.checked_core import CheckedCore
 
 
 class Boom(Exception):
@@ -36,12 +36,14 @@ class Record:
     name: str | None
     mailbox: Mailbox
     life: Life
+    supervisor: CheckedCore | None
     alive: bool = True
+    gone: bool = False  # and so it was told
     up: bool = False
     ending: bool = False
     terminated: bool = False
     closed: float | None = None  # since when its mailbox takes nothing, and nobody waits for its answer
-    reason: ExitReason | None = None  # what it ended with, as the events say
+    stops: bool = False  # it wants to end
     lends: bool = False  # its mailbox to its guest
     busy: bool = False
     helpers: int = 0  # tasks of it that end by themselves
@@ -54,10 +56,13 @@ class Record:
     last: dict[object, int] = attrs.field(factory=dict[object, int])  # by sender: the number of the last message
     # Its ties with others; see ties.py.
     monitors: dict[Monitor, None] = attrs.field(factory=dict[Monitor, None])
-    heard_by: dict[Record, int] = attrs.field(factory=dict["Record", int])  # whom its end concerns, by a link
+    heard_by: dict[tuple[Record, Group | None], int] = attrs.field(factory=dict)  # whom its end concerns, by which link
     ends_with: set[str] = attrs.field(factory=set[str])  # the paths of those whose end is to be its own
     trapping: bool = False
     groups: dict[Group, None] = attrs.field(factory=dict[Group, None])
+    linked: dict[Group, bool] = attrs.field(
+        factory=dict[Group, bool]
+    )  # with which groups, and whether in both directions
     views: dict[Monitor, tuple[Group, set[Ref]]] = attrs.field(factory=dict[Monitor, "tuple[Group, set[Ref]]"])
 
     @property
@@ -80,6 +85,8 @@ class Asked:
 
     token: int
     until: float
+    called: Record | None = None
+    taken: bool = False  # into the mailbox of who was called
     by: Record | None = None  # who has begun it
     forwarded: bool = False  # that is, or was, to be another one than was asked
     returned: float | None = None
@@ -120,8 +127,9 @@ class World:
         self.left_behind: list[tuple[Asked, PendingCall[object]]] = []  # calls that nobody waits for until all rest
         self.aliases: list[Alias] = []
         self.questions: dict[ReplyAlias, Question] = {}
-        self.exits_due: list[tuple[Record, Record]] = []  # who hears of, or ends with, the end of whom
+        self.exits_due: list[tuple[Record, Record, Group | None]] = []  # who hears of, or ends with, the end of whom
         self.holding: Counter[str] = Counter()  # by path: how much of its work a drain is to wait for
+        self.released = 0.0  # when that was last done
         self.guest_ends: dict[str, ExitReason] = {}
 
     def claim(self, holds: object, text: str) -> bool:
@@ -159,7 +167,8 @@ class World:
     def enter(self, kind: str) -> Record:
         """A leaf begins to live; called by its factory."""
         context = current_context()
-        record = Record(context.path, kind, context.name, context.spec.mailbox, life_of(context))
+        supervisor = self.cores.get(context.path.rpartition("/")[0])
+        record = Record(context.path, kind, context.name, context.spec.mailbox, life_of(context), supervisor)
         self.claim(context.path not in self.alive, f"{context.path} has two incarnations at once")
         if context.name is not None:
             self.claim(self.runtime.registry.get(context.name) is context.ref, f"{context.path} lives without its name")
