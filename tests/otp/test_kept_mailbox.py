@@ -187,6 +187,38 @@ async def test_what_belongs_to_the_old_incarnation_is_not_handed_over():
     assert turns == []
 
 
+async def test_a_turn_is_not_for_the_next_incarnation_which_could_not_begin_before_its_helper_has_ended():
+    _, actor = keeper()
+    turns = []
+
+    async def helper(a):
+        async def turn():
+            turns.append("never")
+
+        with trio.CancelScope(shield=True), pytest.raises(NotAlive):
+            await a.in_turn(turn)
+
+    async with Tree(actor).supervisor as supervisor:
+        ref = supervisor.ref("k")
+        ref.send(lambda a: a.nursery.start_soon(helper, a))
+        ref.send(crash_later)
+        await trio.sleep(2)
+        assert supervisor.ref("k").incarnation == 2
+    assert turns == []
+
+
+async def test_nobody_is_shown_the_next_incarnation_as_the_one_that_was_to_be_inspected():
+    _, actor = keeper()
+    async with Tree(actor).supervisor as supervisor:
+        ref = supervisor.ref("k")
+        ref.send(crash_later)
+        await wait_all_tasks_blocked()
+        with pytest.raises(NotAlive):
+            await ref.inspect()
+        await wait_all_tasks_blocked()
+        assert (await supervisor.ref("k").inspect()).incarnation == 2
+
+
 @pytest.mark.parametrize("how", ["transient", "temporary", "parked", "terminated", "terminated in backoff"])
 async def test_without_a_next_incarnation_it_is_dropped_and_the_callers_are_told(how):
     ways: dict[str, dict[str, Any]] = {
