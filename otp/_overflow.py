@@ -33,11 +33,12 @@ class Overflow:
 class Overflowing(Part):
     """An overflowing mailbox: it counts."""
 
-    __slots__ = ("count",)
+    __slots__ = ("_telling", "count")
 
     def __init__(self, life: Life) -> None:
         super().__init__(life)
         self.count = 0
+        self._telling = False
 
     def take(self, message: object) -> None:
         """Do with `message` what the spec says.
@@ -46,6 +47,9 @@ class Overflowing(Part):
             MailboxFull: if that is to refuse it; if it is a call and would be dropped; and if who it would be diverted
                 to has no room either, or is not there.
         """
+        if self._telling:
+            self._leave_out(message)
+            return
         box, when_full = self.life.box, self.life.spec.mailbox.when_full
         if isinstance(when_full, Divert):
             self._divert(message, when_full.to)
@@ -82,6 +86,15 @@ class Overflowing(Part):
             raise self._full() from error
         self._tell(content, "diverted")
 
+    def _leave_out(self, message: object) -> None:
+        """Who is told of an overflow sends here in turn: to tell of that as well would go on for ever.
+
+        Nor must it push out what is just being put in, such as a call whose caller does not wait yet.
+        """
+        if isinstance(message, Request):
+            raise self._full()
+        self.count += 1
+
     def _full(self) -> MailboxFull:
         return MailboxFull(self.life.path, self.life.spec.mailbox.limit)
 
@@ -89,17 +102,20 @@ class Overflowing(Part):
         self.count += 1
         life = self.life
         if life.runtime.events.wants(MailboxOverflowed):
-            life.runtime.events.emit(
-                MailboxOverflowed(
-                    path=life.path,
-                    incarnation=life.incarnation,
-                    at=trio.current_time(),
-                    guest=life.guest,
-                    message=message.message if isinstance(message, Request) else message,
-                    what=what,
-                    count=self.count,
-                )
+            event = MailboxOverflowed(
+                path=life.path,
+                incarnation=life.incarnation,
+                at=trio.current_time(),
+                guest=life.guest,
+                message=message.message if isinstance(message, Request) else message,
+                what=what,
+                count=self.count,
             )
+            self._telling = True
+            try:
+                life.runtime.events.emit(event)
+            finally:
+                self._telling = False
 
 
 def _may_be_dropped(entry: object) -> bool:
