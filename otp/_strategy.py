@@ -100,6 +100,11 @@ class SupervisorCore:
         return tuple(self._state.history)
 
     @property
+    def ending(self) -> bool:
+        """Whether nothing is started any more."""
+        return self._state.phase in ("ending", "over")
+
+    @property
     def over(self) -> bool:
         """Whether the last action has been given out."""
         return self._state.phase == "over"
