@@ -245,6 +245,26 @@ def test_nor_does_the_ref_of_one_that_was_terminated():
     run_virtual(main)
 
 
+@pytest.mark.parametrize("address", ["alias", "reply_alias", "context"])
+def test_nor_does_another_address_if_there_never_was_a_ref(address):
+    kept = []
+
+    class Crashes(Holds):
+        async def init(self):
+            await super().init()
+            found = getattr(self, address)
+            kept.extend([found() if callable(found) else found, weakref.ref(self.heavy)])
+            self.after(1, crashes)
+
+    async def main():
+        async with open_supervisor(Supervisor([child(Crashes, id="a", restart="temporary")]), log=False):
+            await trio.sleep(2)
+            gc.collect()
+            assert kept[1]() is None
+
+    run_virtual(main)
+
+
 def test_a_change_leaves_the_living_incarnation_what_it_was_started_as():
     class Links(Actor):
         async def handle_call(self, other):
