@@ -180,7 +180,7 @@ class SupervisorCore:
         self._roster.ended(slot, reason)
         state = self._state
         if state.phase == "ending":
-            pass
+            slot.rest()
         elif slot.asked is not None:
             slot.restarting &= slot.due  # its group may have wanted it as well, but the answer is that it stays stopped
             self._requests.came_to_nothing(slot)
@@ -218,6 +218,7 @@ class SupervisorCore:
                 assert state.outcome is not None
                 state.phase = "over"
                 state.actions.append(state.outcome)
+                state.outcome = None
         elif state.phase != "new":
             self._give_out_start()
 

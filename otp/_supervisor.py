@@ -117,9 +117,10 @@ class SupervisorTask(Behaviour):
                 if (unread := life.if_used(Unread)) is not None:
                     unread.drop()
             self._refuse_all()
-        if isinstance(self._end, Crashed):
-            raise self._end.exception
-        life.exit_reason = self._end
+        end, self._end = self._end, None  # who keeps the ref does not keep those of whom it has died
+        if isinstance(end, Crashed):
+            raise end.exception
+        life.exit_reason = end
 
     async def _outlast(self) -> None:
         """It was cut short, and all children with it. Nothing is decided any more, but who is stuck is said."""
