@@ -311,6 +311,14 @@ async def test_conditions_make_it_unready_until_cleared():
         assert runtime.readiness().ok  # whoever has ended depends on nothing
 
 
+async def test_who_has_ended_sets_no_condition_that_nobody_would_ever_clear():
+    async with open_supervisor(Supervisor([child(Echo, id="a")])) as supervisor:
+        context = await supervisor.ref("a").call(lambda a: a.context)
+        await supervisor.terminate_child("a")
+        context.condition("store", ok=False)
+        assert supervisor.runtime.readiness().ok
+
+
 async def test_readiness_before_and_after():
     runtime = Runtime()
     assert not runtime.readiness().ok
