@@ -205,13 +205,16 @@ class ChildContext:
     def condition(self, name: str, ok: bool, detail: str = "") -> None:  # noqa: FBT001  (reads as what it says)
         """Set a readiness condition of this child: while any is not `ok`, the service is not ready.
 
-        For what lies outside of the tree, such as a store that cannot be reached. Cleared when the child ends.
+        For what lies outside of the tree, such as a store that cannot be reached. Cleared when the child ends; who says
+        something about it later is not heard.
 
         Args:
             name: Which of the child's conditions; unique within it.
             ok: Whether it holds.
             detail: What to say about it where the readiness is shown.
         """
+        if self._life.box.ended:
+            return
         self._life.has_conditions = True
         self._life.runtime.conditions.set(self.path, name, ok, detail)
 

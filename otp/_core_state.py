@@ -59,6 +59,8 @@ class CoreState:
         for slot in self.roster:
             self.roster.release(slot)
             self.roster.doom(slot)
+            if not slot.alive:
+                slot.rest()
             if slot.asked is not None:
                 self.reply(slot.asked, SupervisorStopped(self.path))
                 slot.asked = None

@@ -127,7 +127,10 @@ class PoisonMessage(MessageEvent):
 
 @attrs.frozen(kw_only=True)
 class MailboxOverflowed(MessageEvent):
-    """A full mailbox has dropped or diverted a message, as its :class:`Mailbox` says."""
+    """A full mailbox has dropped or diverted a message, as its :class:`Mailbox` says.
+
+    A subscriber may send to that mailbox in turn: what does not fit then is dropped and counted, and not told.
+    """
 
     what: OverflowOutcome
     """Whether it is lost, or another actor has it."""

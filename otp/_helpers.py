@@ -69,10 +69,10 @@ class Helpers:
     async def _run(self) -> None:
         try:
             async with trio.open_nursery() as self._nursery:
-                for spawn in self._early:
+                self._opened.set()  # before all: the end of the actor waits for it, also if what follows raises
+                early, self._early = self._early, []
+                for spawn in early:
                     spawn(self._nursery)
-                self._early.clear()
-                self._opened.set()
                 await trio.sleep_forever()
             if not self._cancelled and trio.current_effective_deadline() > -math.inf:
                 # Nobody cancelled that nursery. It did so itself, which is what a nursery makes of a Cancelled that a

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, cast, f
 import trio
 
 from ._current import CURRENT
-from ._exit import ExitReason, in_writing
+from ._exit import Crashed, ExitReason, in_writing
 from ._mailbox import Box
 from ._ref import Ref
 
@@ -245,10 +245,10 @@ class Life:
                 part.ended(reason)
 
     def over(self) -> None:
-        """All have been told. What is left is for who keeps a ref, and has no hold of the child and its state."""
+        """All have been told. What is left is for who keeps an address, and has no hold of the child and its state."""
         self.stop_asked = True  # who asks for it now, not having heard yet, has nothing to wait for
         self.behaviour = self.failure = None
-        if self._ref is not None and self.box.reason is not None:
+        if isinstance(self.box.reason, Crashed):
             self.box.reason = in_writing(self.box.reason)
 
     def fail(self, error: BaseException) -> None:

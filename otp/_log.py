@@ -80,9 +80,9 @@ def _log(event: object) -> None:
                 text = f"{event.path} #{event.incarnation} has {event.what} {event.count} messages: its mailbox is full"
                 _write(logging.WARNING, event, text)
         case events.ActorCrashed():
-            doing = "between two messages" if event.message is None else f"while handling {event.message!r}"
+            doing = "between two messages" if event.message is None else f"while handling {_shown(event.message)}"
             asked = "" if event.caller is None else f", called by {event.caller}"
-            text = f"{event.path} #{event.incarnation} crashed {doing}{asked}; its state: {event.state!r}"
+            text = f"{event.path} #{event.incarnation} crashed {doing}{asked}; its state: {_shown(event.state)}"
             _write(logging.DEBUG, event, text)
         case events.ConditionChanged():
             said = "ok" if event.ok else "NOT ok"
@@ -135,6 +135,13 @@ def explain(reason: ExitReason) -> str:
     code = traceback.tb_frame.f_code
     where = f"{Path(code.co_filename).name}:{traceback.tb_lineno} in {code.co_qualname}"
     return f"crashed ({describe(reason.exception)}; at {where})"
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception as error:  # noqa: BLE001  (who is half made has crashed, perhaps, just because of that)
+        return f"<a {type(value).__name__} whose repr failed: {describe(error)}>"
 
 
 def _write(level: int, event: object, text: str, reason: ExitReason | None = None) -> None:

@@ -18,7 +18,7 @@ import outcome
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
-from ._call import Addressee, Request
+from ._call import Addressee, Request, Turn
 from ._entries import Entry, Halt, Notice
 from ._errors import MailboxFull, NoMailbox, NotAlive, OtpError
 from ._statistics import MailboxStatistics
@@ -228,7 +228,8 @@ class Box:
     def close(self, reason: ExitReason, *, kept: bool = False) -> list[object]:
         """The receiver has ended: refuse everything, tell all callers, and return the unread messages.
 
-        With `kept` the calls that nobody has begun are among them, and their callers go on waiting.
+        With `kept` the calls that nobody has begun are among them, and their callers go on waiting. (Not turns, and
+        questions of tools: those are for this incarnation, and who waits for a turn may be what holds up its end.)
         """
         self.state = _CLOSED
         self.reason = reason
@@ -239,7 +240,7 @@ class Box:
             self.running = None
         for message in self.queue:
             if isinstance(message, Request):
-                if kept:
+                if kept and type(message.message) is not Turn:
                     unread.append(message)
                 else:
                     message.fail(self.not_alive())
@@ -292,8 +293,9 @@ class Box:
         """Why nothing more is accepted."""
         if self.state == _OPEN:
             return MailboxFull(self.target.path, self._full)
-        if self.state == _NONE:
+        if self.state == _NONE and (self.target.up or self.target.winds_down):
             return NoMailbox(self.target.path)
+        # (Also if its task has yet to begin: what kind of child it is nobody knows before.)
         return self.not_alive()
 
     def _allocate(self) -> None:

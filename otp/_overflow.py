@@ -32,11 +32,12 @@ class Overflow:
 class Overflowing:
     """What the mailbox of a life does when it overflows, and how often it did."""
 
-    __slots__ = ("_life", "count")
+    __slots__ = ("_life", "_telling", "count")
 
     def __init__(self, life: Life) -> None:
         self._life = life
         self.count = 0
+        self._telling = False
 
     def take(self, message: object) -> None:
         """Do with `message` what the spec says.
@@ -45,6 +46,9 @@ class Overflowing:
             MailboxFull: if it is a call and would be dropped; and if who it would be diverted to has no room either, or
                 is not there.
         """
+        if self._telling:
+            self._leave_out(message)
+            return
         box, when_full = self._life.box, self._life.spec.mailbox.when_full
         if isinstance(when_full, Divert):
             self._divert(message, when_full.to)
@@ -81,6 +85,15 @@ class Overflowing:
             raise self._full() from error
         self._tell(content, "diverted")
 
+    def _leave_out(self, message: object) -> None:
+        """Who is told of an overflow sends here in turn: to tell of that as well would go on for ever.
+
+        Nor must it push out what is just being put in, such as a call whose caller does not wait yet.
+        """
+        if isinstance(message, Request):
+            raise self._full()
+        self.count += 1
+
     def _full(self) -> MailboxFull:
         return MailboxFull(self._life.path, self._life.spec.mailbox.limit)
 
@@ -88,17 +101,20 @@ class Overflowing:
         self.count += 1
         life = self._life
         if life.runtime.events.wants(MailboxOverflowed):
-            life.runtime.events.emit(
-                MailboxOverflowed(
-                    path=life.path,
-                    incarnation=life.incarnation,
-                    at=trio.current_time(),
-                    guest=life.guest,
-                    message=message.message if isinstance(message, Request) else message,
-                    what=what,
-                    count=self.count,
-                )
+            event = MailboxOverflowed(
+                path=life.path,
+                incarnation=life.incarnation,
+                at=trio.current_time(),
+                guest=life.guest,
+                message=message.message if isinstance(message, Request) else message,
+                what=what,
+                count=self.count,
             )
+            self._telling = True
+            try:
+                life.runtime.events.emit(event)
+            finally:
+                self._telling = False
 
 
 def overflow_policy(life: Life) -> Overflowing | None:

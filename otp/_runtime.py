@@ -162,7 +162,8 @@ class Runtime:
         self.begin_drain(deadline)
         with trio.move_on_at(deadline):
             while self._drainers:
-                self._drained = trio.Event()
+                if self._drained.is_set():  # otherwise somebody else waits for it, too
+                    self._drained = trio.Event()
                 await self._drained.wait()
         return sorted(self._drainers.values())
 

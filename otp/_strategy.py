@@ -100,6 +100,11 @@ class SupervisorCore:
         return tuple(self._state.history)
 
     @property
+    def ending(self) -> bool:
+        """Whether nothing is started any more."""
+        return self._state.phase in ("ending", "over")
+
+    @property
     def over(self) -> bool:
         """Whether the last action has been given out."""
         return self._state.phase == "over"
@@ -175,7 +180,7 @@ class SupervisorCore:
         self._roster.ended(slot, reason)
         state = self._state
         if state.phase == "ending":
-            pass
+            slot.rest()
         elif slot.asked is not None:
             slot.restarting &= slot.due  # its group may have wanted it as well, but the answer is that it stays stopped
             self._requests.came_to_nothing(slot)
@@ -213,6 +218,7 @@ class SupervisorCore:
                 assert state.outcome is not None
                 state.phase = "over"
                 state.actions.append(state.outcome)
+                state.outcome = None
         elif state.phase != "new":
             self._give_out_start()
 

@@ -114,13 +114,15 @@ class SupervisorTask(Behaviour):
                         await self._outlast()
         finally:
             self.ended = True
-            for unread in [*self._unread.values(), *(life.if_used(Unread) for life in self._lives.values())]:
-                if unread is not None:
+            self._drop_unread()
+            for life in self._lives.values():
+                if (unread := life.if_used(Unread)) is not None:
                     unread.drop()
             self._refuse_all()
-        if isinstance(self._end, Crashed):
-            raise self._end.exception
-        life.exit_reason = self._end
+        end, self._end = self._end, None  # who keeps the ref does not keep those of whom it has died
+        if isinstance(end, Crashed):
+            raise end.exception
+        life.exit_reason = end
 
     async def _outlast(self) -> None:
         """It was cut short, and all children with it. Nothing is decided any more, but who is stuck is said."""
@@ -132,6 +134,7 @@ class SupervisorTask(Behaviour):
                 self._overdue.ends(life, life.cleanup_deadline(), now)
         # (Both, and now and then: Ctrl-C may have kept a child from its task, or from saying that it has ended.)
         while self._lives and self.nursery.child_tasks:
+            self._drop_unread()
             if self._inbox:
                 event = self._inbox.popleft()
                 if isinstance(event, _ENDS):
@@ -288,8 +291,16 @@ class SupervisorTask(Behaviour):
                 self._unread[id_] = unread
             self._overdue.forget(life)
 
+    def _drop_unread(self) -> None:
+        """Nobody comes back."""
+        while self._unread:
+            self._unread.popitem()[1].drop()
+
     def _drop_what_nobody_will_read(self, event: p.Event, actions: list[p.Action]) -> None:
         """Look whether they come back whom this event or a decision was about; only those, as there may be many."""
+        if self.core.ending:
+            self._drop_unread()
+            return
         decided = (action.decision.child for action in actions if isinstance(action, p.Note))
         for id_ in (getattr(event, "id", None), *decided):
             if id_ in self._unread and not self.core.returns(id_):

@@ -19,6 +19,7 @@ from otp import (
     Supervisor,
     call,
     child,
+    current_context,
     open_supervisor,
     send,
     whereis,
@@ -295,6 +296,26 @@ async def test_call_to_a_full_mailbox_names_the_box_and_what_to_do():
         ref.send(2)
         with pytest.raises(MailboxFull, match=r"the mailbox of app/echo is full \(2 messages\).*send_wait"):
             await ref.call("x")
+
+
+async def test_an_actor_whose_task_has_yet_to_begin_is_not_said_to_take_no_messages():
+    """It is not alive yet; that it has no mailbox would be untrue, and final."""
+    refs = []
+
+    async def before():
+        """It is up as soon as it begins, and the next child is due: but no other task has run since."""
+        ref = current_context().supervisor.ref("echo")
+        for attempt in (ref.send, ref.call, ref.send_wait):
+            with pytest.raises(NotAlive):  # noqa: PT012
+                result = attempt("x")
+                if result is not None:
+                    await result
+        with pytest.raises(NotAlive):
+            ref.request("x").result()
+        refs.append(ref)
+
+    async with open_supervisor(Supervisor([child(before, restart="temporary"), child(Echo, id="echo")])):
+        assert await refs[0].call("x") == "x"
 
 
 async def test_a_plain_task_takes_no_messages():
