@@ -195,6 +195,18 @@ async def test_row_013_sup_start_map():
             supervisor.get_childspec("nobody")
 
 
+async def test_row_014_sup_start_map_simple():
+    template = child(lambda host, port: Echo(), id="t", restart="transient", shutdown=7.0)
+    async with open_supervisor(Supervisor([template], strategy="simple_one_for_one")) as supervisor:
+        ref = await supervisor.start_instance("host", 5432)
+        assert ref is not None
+        spec = supervisor.get_childspec(ref.id)
+        assert (spec.id, spec.restart, spec.shutdown) == ("t:1", "transient", 7.0)
+        for stranger in ("t", "t:2", "stranger"):
+            with pytest.raises(ChildNotFound):
+                supervisor.get_childspec(stranger)
+
+
 # -- sup_stop
 
 
@@ -508,8 +520,20 @@ async def test_row_055_child_unlink():
     # A child cannot leave its nursery; the nearest thing is one that ignores its cancellation for a long time.
     async with open_supervisor(Supervisor([child(deaf, shutdown=1.0), child(Echo)])) as supervisor:
         await wait_all_tasks_blocked()
-        await supervisor.terminate_child("deaf")
-        assert statuses(supervisor) == {"deaf": "stopped", "Echo": "running"}
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.terminate_child, "deaf")
+            await trio.sleep(10)
+            assert [(each.id, each.status, each.stuck) for each in supervisor.which_children()] == [
+                ("deaf", "stopping", True),
+                ("Echo", "running", False),
+            ]
+            assert await supervisor.start_child(child(Echo, id="added")) is not None
+            await crash(supervisor, "Echo")
+            with pytest.raises(ChildRunning):
+                await supervisor.restart_child("deaf")
+            assert trio.current_time() == 10
+        assert trio.current_time() == 20
+        assert statuses(supervisor) == {"deaf": "stopped", "Echo": "running", "added": "running"}
 
 
 async def test_row_056_tree():
