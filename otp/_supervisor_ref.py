@@ -8,7 +8,17 @@ import attrs
 
 from ._errors import NotAlive
 from ._exit import ExitReason
-from ._protocol import AddChild, Change, ChildCount, DeleteChild, RestartChild, StartInstance, Status, TerminateChild
+from ._protocol import (
+    AddChild,
+    Change,
+    ChildCount,
+    ChildState,
+    DeleteChild,
+    RestartChild,
+    StartInstance,
+    Status,
+    TerminateChild,
+)
 from ._ref import Ref
 from ._refusals import ChildNotFound
 from ._spec import ChildSpec, Supervisor
@@ -100,24 +110,22 @@ class SupervisorRef:
         task = self._task.nested(id)
         if task is None:
             self.ref(id)
-            if self._known(id).is_supervisor:  # it has been started just now, and its task has yet to run
+            if self._known(id).spec.is_supervisor:  # it has been started just now, and its task has yet to run
                 raise NotAlive(f"{self.path}/{id}")
             raise TypeError(f"{self.path}/{id} is not a supervisor")
         return task.ref
 
     def which_children(self) -> list[ChildInfo]:
         """All children, in start order (OTP: the newest first)."""
-        return [
-            ChildInfo(
-                id=state.id,
-                status=state.status,
-                stuck=self._task.is_stuck(state.id),
-                ref=None if state.incarnation is None else self._task.find(state.id),
-                reason=state.reason,
-                spec=state.spec,
-            )
-            for state in self._task.core.which()
-        ]
+        return [self._info(state) for state in self._task.core.which()]
+
+    def which_child(self, id: str) -> ChildInfo:  # noqa: A002
+        """One child, alive or not; what it costs does not depend on how many there are.
+
+        Raises:
+            ChildNotFound: if there is no such child.
+        """
+        return self._info(self._known(id))
 
     def count_children(self) -> ChildCount:
         """How many children there are, and how many of them are alive."""
@@ -129,7 +137,7 @@ class SupervisorRef:
         Raises:
             ChildNotFound: if there is no such child.
         """
-        return self._known(id)
+        return self._known(id).spec
 
     @property
     def spec(self) -> Supervisor:
@@ -140,11 +148,21 @@ class SupervisorRef:
         """The supervisor and everything below it, in numbers, with its last decisions."""
         return self._task.statistics()
 
-    def _known(self, id_: str) -> ChildSpec:
+    def _known(self, id_: str) -> ChildState:
         state = self._task.core.child(id_)
         if state is None:
             raise ChildNotFound(self.path, id_)
-        return state.spec
+        return state
+
+    def _info(self, state: ChildState) -> ChildInfo:
+        return ChildInfo(
+            id=state.id,
+            status=state.status,
+            stuck=self._task.is_stuck(state.id),
+            ref=None if state.incarnation is None else self._task.find(state.id),
+            reason=state.reason,
+            spec=state.spec,
+        )
 
     # -- requests -----------------------------------------------------------------------------------------
 

@@ -253,15 +253,15 @@ async def test_gen_server_crash(caplog):
                 assert [r for r in caplog.records if r.levelname == "WARNING"] == []
                 assert events.of(ActorCrashed) == []
                 await supervisor.start_child(spec)
+            supervisor.ref("a").send(lambda a: setattr(a, "total", 3))
             with pytest.raises(NotAlive):
-                await supervisor.ref("a").call(lambda a: vars(a).update(total=3) or boom(a))
+                await supervisor.ref("a").call(boom)
     lines = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     assert len(lines) == 2
     assert lines[0].startswith("app/a #3 ended: crashed (Boom; at actors.py:")
     assert lines[1] == "app: a crashed (Boom): forget it [0 of 3 restarts in 5 s]"
     report = events.one(ActorCrashed)
-    assert (report.path, report.state, report.caller) == ("app/a", {"total": 3}, "app")
-    assert callable(report.message)
+    assert (report.path, report.state, report.message, report.caller) == ("app/a", {"total": 3}, boom, "app")
 
 
 async def test_gen_server_cast_comes_in_order_and_to_nobody_is_an_error_at_once():
