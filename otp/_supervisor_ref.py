@@ -54,10 +54,11 @@ class SupervisorRef:
     """One incarnation of a supervisor, from outside.
 
     Queries are answered at once, whatever the supervisor is doing (in OTP they wait for it). Requests are taken at any
-    time, in the order in which they come, also while a restart is being retried or a child is slow to start or stop;
-    children that are to be started are started one after another. They raise :exc:`SupervisorStopped` when the
-    supervisor is not up, or ends before it has served them. Cancelling a request leaves it standing: it will be served,
-    only nobody waits for it. A child that asks its own supervisor to stop it,
+    time, in the order in which they come, also while a restart is being retried or a child is slow to start or stop. A
+    child that is to be terminated is asked to stop at once; children that are to be started are started one after
+    another, and where the strategy ties them together not while one of them stops. Requests raise
+    :exc:`SupervisorStopped` when the supervisor is not up, or ends before it has served them. Cancelling a request
+    leaves it standing: it will be served, only nobody waits for it. A child that asks its own supervisor to stop it,
     and waits for that, waits for itself until its shutdown time is over.
     """
 
