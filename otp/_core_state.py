@@ -65,6 +65,12 @@ class CoreState:
                 self.reply(slot.asked, SupervisorStopped(self.path))
                 slot.asked = None
 
+    def stop(self, slot: Slot) -> None:
+        """Give out the stop of what lives in the slot."""
+        self.roster.begin_stop(slot)
+        assert slot.incarnation is not None
+        self.actions.append(p.StopChild(slot.id, slot.incarnation, slot.spec))
+
     def reply(self, request: p.Request, error: p.Refusal | None = None) -> None:
         """Answer a request with success or ``error``."""
         self.actions.append(p.Reply(request, error=error))

@@ -61,6 +61,8 @@ class ChildExited(ChildEvent):
     """With what."""
     asked: bool
     """True if its supervisor had asked it to stop."""
+    late: bool = False
+    """True if it was asked, and had to be cancelled as its `shutdown` time was over; not if that is ``"brutal"``."""
 
 
 @attrs.frozen(kw_only=True)

@@ -134,7 +134,7 @@ class Life:
         # The shielded scope in which the child cleans up, while it does; and whether one had to be cut short.
         self.cleanup: trio.CancelScope | None = None
         self.cut_short = False
-        # What a child that returns ends with, if not the usual; what its helpers failed with.
+        # What a child that returns ends with, if not the usual; what a helper or a link of it failed with.
         self.exit_reason: ExitReason | None = None
         self.failure: BaseException | None = None
         self.helpers: Helpers | None = None
@@ -252,11 +252,11 @@ class Life:
             self.box.reason = in_writing(self.box.reason)
 
     def fail(self, error: BaseException) -> None:
-        """A helper task of the child failed: so does the child."""
+        """What the child cannot go on without has failed, a helper task or one it is linked to: so does the child."""
         if self.failure is None:
             self.failure = error
             self.begin_to_end()
-            self.scope.cancel(reason="a helper task failed")
+            self.scope.cancel(reason="a helper or a link of it has failed")
 
     def begin_to_end(self) -> None:
         """From here on it does nothing but end: it has its `shutdown` time for that, and is stuck if that is over."""

@@ -121,8 +121,8 @@ class Ref:
 
         Raises:
             CallTimeout: if no answer came in time.
-            NotAlive: at once, if the child has ended, is restarting or is being stopped, and as soon as it
-            ends while the request is queued or being handled; its ``__cause__`` is what the child died of.
+            NotAlive: at once, if the child has ended, is restarting or is being stopped, and as soon as it ends while
+                the request is queued or being handled; its ``__cause__`` is what the child died of.
             MailboxFull: if there is no room for the request.
             NoMailbox: if the child is not one that takes messages.
             CallingSelf: if an actor calls itself from a handler.

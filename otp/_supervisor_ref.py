@@ -8,7 +8,17 @@ import attrs
 
 from ._errors import NotAlive
 from ._exit import ExitReason
-from ._protocol import AddChild, Change, ChildCount, DeleteChild, RestartChild, StartInstance, Status, TerminateChild
+from ._protocol import (
+    AddChild,
+    Change,
+    ChildCount,
+    ChildState,
+    DeleteChild,
+    RestartChild,
+    StartInstance,
+    Status,
+    TerminateChild,
+)
 from ._ref import Ref
 from ._refusals import ChildNotFound
 from ._spec import ChildSpec, Supervisor
@@ -89,10 +99,11 @@ class SupervisorRef:
     """One incarnation of a supervisor, from outside.
 
     Queries are answered at once, whatever the supervisor is doing (in OTP they wait for it). Requests are taken at any
-    time, in the order in which they come, also while a restart is being retried or a child is slow to start or stop;
-    children that are to be started are started one after another. They raise :exc:`SupervisorStopped` when the
-    supervisor is not up, or ends before it has served them. Cancelling a request leaves it standing: it will be served,
-    only nobody waits for it. A child that asks its own supervisor to stop it,
+    time, in the order in which they come, also while a restart is being retried or a child is slow to start or stop. A
+    child that is to be terminated is asked to stop at once; children that are to be started are started one after
+    another, and where the strategy ties them together not while one of them stops. Requests raise
+    :exc:`SupervisorStopped` when the supervisor is not up, or ends before it has served them. Cancelling a request
+    leaves it standing: it will be served, only nobody waits for it. A child that asks its own supervisor to stop it,
     and waits for that, waits for itself until its shutdown time is over.
     """
 
@@ -145,24 +156,22 @@ class SupervisorRef:
         found = self._task.nested(id)
         if found is None:
             self.ref(id)
-            if self._known(id).is_supervisor:  # it has been started just now, and its task has yet to run
+            if self._known(id).spec.is_supervisor:  # it has been started just now, and its task has yet to run
                 raise NotAlive(f"{self.path}/{id}")
             raise TypeError(f"{self.path}/{id} is not a supervisor")
         return found
 
     def which_children(self) -> list[ChildInfo]:
         """All children, in start order (OTP: the newest first)."""
-        return [
-            ChildInfo(
-                id=state.id,
-                status=state.status,
-                stuck=self._task.is_stuck(state.id),
-                ref=None if state.incarnation is None else self._task.find(state.id),
-                reason=state.reason,
-                spec=state.spec,
-            )
-            for state in self._task.core.which()
-        ]
+        return [self._info(state) for state in self._task.core.which()]
+
+    def which_child(self, id: str) -> ChildInfo:  # noqa: A002
+        """One child, alive or not; what it costs does not depend on how many there are.
+
+        Raises:
+            ChildNotFound: if there is no such child.
+        """
+        return self._info(self._known(id))
 
     def count_children(self) -> ChildCount:
         """How many children there are, and how many of them are alive."""
@@ -174,7 +183,7 @@ class SupervisorRef:
         Raises:
             ChildNotFound: if there is no such child.
         """
-        return self._known(id)
+        return self._known(id).spec
 
     @property
     def spec(self) -> Supervisor:
@@ -185,11 +194,21 @@ class SupervisorRef:
         """The supervisor and everything below it, in numbers, with its last decisions."""
         return self._task.statistics()
 
-    def _known(self, id_: str) -> ChildSpec:
+    def _known(self, id_: str) -> ChildState:
         state = self._task.core.child(id_)
         if state is None:
             raise ChildNotFound(self.path, id_)
-        return state.spec
+        return state
+
+    def _info(self, state: ChildState) -> ChildInfo:
+        return ChildInfo(
+            id=state.id,
+            status=state.status,
+            stuck=self._task.is_stuck(state.id),
+            ref=None if state.incarnation is None else self._task.find(state.id),
+            reason=state.reason,
+            spec=state.spec,
+        )
 
     # -- requests -----------------------------------------------------------------------------------------
 

@@ -41,6 +41,27 @@ async def test_a_crash_reads_well(caplog):
     ]
 
 
+@pytest.mark.parametrize(
+    ("shutdown", "line"),
+    [
+        (5.0, "INFO app/slow #1 stopped: shutdown"),
+        (1.0, "WARNING app/slow #1 stopped too late: killed"),
+        ("brutal", "INFO app/slow #1 stopped: killed"),
+    ],
+)
+async def test_who_did_not_stop_in_its_time_is_a_warning_and_brutal_is_what_was_wanted(shutdown, line, caplog):
+    """OTP's ``shutdown_error``."""
+
+    class Slow(Echo):
+        async def terminate(self, reason):
+            await trio.sleep(3)
+
+    caplog.set_level(logging.INFO)
+    async with open_supervisor(Supervisor([child(Slow, id="slow", shutdown=shutdown)])):
+        pass
+    assert f"{caplog.records[-1].levelname} {caplog.records[-1].getMessage()}" == line
+
+
 async def test_the_traceback_follows_at_debug_and_the_event_is_in_the_record(caplog):
     caplog.set_level(logging.DEBUG)
     async with open_supervisor(Supervisor([child(Echo, restart="temporary")])) as supervisor:
