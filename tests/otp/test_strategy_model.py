@@ -1,10 +1,11 @@
 """The supervision core under every interleaving Hypothesis can think of, against the plain rules and on its own."""
 
 from random import Random
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import attrs
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -163,8 +164,12 @@ class CoreMachine(RuleBasedStateMachine):
     @initialize(data=st.data(), theme=st.sampled_from(THEMES), boot=st.sampled_from(["easy", "any"]))
     def begin(self, data: st.DataObject, theme: Theme, boot: str) -> None:
         self.theme = theme
-        spec = data.draw(supervisors(theme))
-        self.core = SupervisorCore(spec, path="app", rng=Random(data.draw(st.integers(0, 9))))
+        self.start_with(data.draw(supervisors(theme)), Random(data.draw(st.integers(0, 9))))
+        if boot == "easy" and self.starting is not None:
+            self.everything_is_answered()
+
+    def start_with(self, spec: Supervisor, rng: Random) -> None:
+        self.core = SupervisorCore(spec, path="app", rng=rng)
         self.model = Rules(spec)
         self.now = 0.0
         # What the shell knows.
@@ -184,8 +189,6 @@ class CoreMachine(RuleBasedStateMachine):
         self.resting: set[str] = set()
         self.model.start()
         self.hand_over(Start())
-        if boot == "easy" and self.starting is not None:
-            self.everything_is_answered()
 
     def hand_over(self, event: Event) -> None:
         """Give the event to the core and compare what it orders with the rules, which have seen it already."""
@@ -400,8 +403,7 @@ class CoreMachine(RuleBasedStateMachine):
             ids = [*self.model.children, *IDS, "a:1", "a:2", "a:x"]
             ids += 4 * [*self.model.parked, *self.model.failed, *self.model.waiting]  # where it matters most
             request = kind(data.draw(st.sampled_from(sorted(ids))))
-        self.model.request(request)
-        self.hand_over(request)
+        self.ask(request)
 
     def it_is_stopped(self, _: st.DataObject) -> None:
         self.model.stop()
@@ -430,6 +432,10 @@ class CoreMachine(RuleBasedStateMachine):
         assert not self.open_requests
 
     # -- helpers
+
+    def ask(self, request: Request) -> None:
+        self.model.request(request)
+        self.hand_over(request)
 
     def changes(self) -> st.SearchStrategy[Supervisor]:
         kinds: tuple[Strategy, ...] = get_args(Strategy)
@@ -485,3 +491,50 @@ class CoreMachine(RuleBasedStateMachine):
 
 TestCoreMachine = CoreMachine.TestCase
 TestCoreMachine.settings = settings(max_examples=max(200, settings().max_examples), stateful_step_count=25)
+
+
+# -- what Hypothesis finds too seldom, step by step: that the core and the rules agree on it
+
+
+def running(children: list[ChildSpec], strategy: Strategy, **options: Any) -> CoreMachine:
+    machine = CoreMachine()
+    machine.start_with(Supervisor(children, strategy=strategy, **options), Random(0))
+    machine.everything_is_answered()
+    return machine
+
+
+def crash(machine: CoreMachine, id_: str) -> None:
+    incarnation = machine.live[id_]
+    machine.gone(id_)
+    machine.failures += 1
+    machine.tell(ChildDown(id_, incarnation, Crashed(ValueError("boom")), machine.now))
+
+
+def fail_to_start(machine: CoreMachine) -> None:
+    assert machine.starting is not None
+    start, machine.starting = machine.starting, None
+    machine.gone(start.id)
+    machine.failures += 1
+    machine.tell(ChildFailedToStart(start.id, start.incarnation, Crashed(ValueError("boom")), machine.now))
+
+
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+def test_a_doomed_start_holds_up_its_group_and_not_who_is_terminated(strategy: Strategy) -> None:
+    machine = running([child(nothing, id=id_) for id_ in "abc"], strategy)
+    machine.ask(AddChild(child(nothing, id="d")))
+    crash(machine, "a")
+    assert not machine.stopping
+    machine.ask(TerminateChild("b"))
+    assert list(machine.stopping) == ["b"]
+    machine.teardown()
+
+
+@pytest.mark.parametrize("mode", ["never", "any_significant"])
+def test_who_became_temporary_is_not_tried_again(mode: AutoShutdown) -> None:
+    machine = running([child(nothing, id="a")], "one_for_one")
+    crash(machine, "a")
+    new = child(nothing, id="a", restart="temporary", significant=mode != "never")
+    machine.ask(Change(Supervisor([new], auto_shutdown=mode)))
+    fail_to_start(machine)
+    assert not machine.retries
+    assert bool(machine.ends) == (mode != "never")
