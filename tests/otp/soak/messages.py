@@ -64,7 +64,19 @@ ACTIONS = (
     *("nothing",) * 6,
     *("sleep", "sleep", "crash", "stop", "raise", "hang", "again", "helper", "in turn", "hold", "hold"),
     *("timer", "timer", "beat", "continue", "idle", "monitor", "monitor", "demonitor", "link", "link", "unlink"),
-    *("join", "join", "leave", "watch", "watch", "link group", "unlink group", "alias", "question", "question"),
+    *(
+        "join",
+        "join",
+        "leave",
+        "watch",
+        "watch",
+        "link group",
+        "unlink group",
+        "unlink group",
+        "alias",
+        "question",
+        "question",
+    ),
 )
 ANSWERS = (
     *("nothing",) * 6,
@@ -75,7 +87,7 @@ ANSWERS = (
 def a_mailbox(world: World) -> Mailbox:
     random = world.random
     divert = Divert(random.choice(world.names) if world.names else "nobody")
-    policies: list[WhenFull] = ["refuse", "refuse", "drop_oldest", "drop_newest", divert]
+    policies: list[WhenFull] = ["refuse", "refuse", "drop_oldest", "drop_newest", divert, divert]
     return Mailbox(random.choice([1, 3, 100]), when_full=random.choice(policies), kept=random.random() < 0.4)
 
 
