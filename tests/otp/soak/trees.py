@@ -67,17 +67,20 @@ def a_child(
             made = partial(a_made_tree, world, depth - 1, named)
             return child(made, shutdown="infinity", init_timeout=math.inf, **options)
         if not template and random.random() < 0.3:
-            copy = a_child(world, depth - 1, id_, named=named)
+            below = random.choice([0, 0, depth - 1])
+            copy = a_child(world, below, id_, named=named and not below)  # the copies of a tree have the same names
             number, intensity = random.randint(1, 4), random.choice([3, 50])
             return child(partitioned(copy, number, intensity=intensity, backoff=a_backoff(random)), **options)
         if not template:
             return child(a_tree(world, depth - 1, named=named), **options)
+    kind = random.choice(KINDS)
     name = None
     if named and random.random() < 0.4:
         name = f"name {world.number()}"
-        world.names.append(name)
+        if kind is Worker:
+            world.names.append(name)
     return child(
-        partial(random.choice(KINDS), world),
+        partial(kind, world),
         shutdown=random.choice(["brutal", "infinity", 0.0, 0.5, 5.0, 5.0, 30.0]),
         init_timeout=random.choice([1.0, 30.0]),
         mailbox=a_mailbox(world),

@@ -228,8 +228,8 @@ class Worker(Actor):
                 ties.unlink(self)
             case "link group" if world.storm:
                 ties.link_group(self, random.choice(ties.GROUPS))
-            case "unlink group":
-                ties.unlink_group(self, random.choice(ties.GROUPS))
+            case "unlink group" if record.linked:
+                ties.unlink_group(self, random.choice(list(record.linked)))
             case "join":
                 ties.join(self, random.choice(ties.GROUPS))
             case "leave":
@@ -245,7 +245,8 @@ class Worker(Actor):
             case "helper":
                 self.begin_helper()
             case "in turn":
-                self.nursery.start_soon(self.take_turns)
+                for _ in range(random.choice([1, 3])):
+                    self.nursery.start_soon(self.take_turns)
             case "hold":
                 self.nursery.start_soon(self.hold)
             case _:
@@ -285,7 +286,7 @@ class Worker(Actor):
     async def take_turns(self) -> None:
         self.record.helpers += 1
         try:
-            await trio.sleep(self.world.random.random())
+            await trio.sleep(self.world.random.choice([0.0, self.world.random.random()]))
             await self.in_turn(self.take_turn)
         except OtpError:  # there was no room
             pass

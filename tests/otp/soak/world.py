@@ -115,7 +115,7 @@ class World:
         self.by_ref: dict[Ref, Record] = {}  # aliases, too
         self.revoked: set[Ref] = set()
         self.cores: dict[str, CheckedCore] = {}
-        self.names: list[str] = []  # all that were ever given to somebody
+        self.names: list[str] = []  # of actors: all that were ever given to one
         self.numbers = 0
         self.counts: Counter[str] = Counter()
         self.violations: list[str] = []
