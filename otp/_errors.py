@@ -23,8 +23,8 @@ class NotAlive(OtpError):
 
     Attributes:
         target: The path of the target, or the name that could not be resolved.
-        reason: What the target ended with, or None when that is not known (no such name, or it is just stopping or starting).
-            A crash that was over before is in writing (:exc:`RecordedError`), here and in ``__cause__``.
+        reason: What the target ended with, or None when that is not known (no such name, or it is just stopping or
+            starting). A crash that was over before is in writing (:exc:`RecordedError`), here and in ``__cause__``.
     """
 
     def __init__(self, target: str, reason: ExitReason | None = None) -> None:
