@@ -61,6 +61,11 @@ class Addressee(Protocol):
         """The task in which it handles messages, if it does."""
         ...
 
+    @property
+    def begun(self) -> bool:
+        """Whether its task has begun to run."""
+        ...
+
 
 @final
 class Turn:

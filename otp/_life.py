@@ -160,6 +160,11 @@ class Life:
         return self.box.owner
 
     @property
+    def begun(self) -> bool:
+        """Whether its task has begun to run: before, nobody knows what kind of child it is."""
+        return self.up or self.winds_down
+
+    @property
     def guest(self) -> bool:
         """Whether it lives inside another child; see `host`."""
         return self.parent.has_guests

@@ -293,7 +293,7 @@ class Box:
         """Why nothing more is accepted."""
         if self.state == _OPEN:
             return MailboxFull(self.target.path, self._full)
-        if self.state == _NONE and (self.target.up or self.target.winds_down):
+        if self.state == _NONE and self.target.begun:
             return NoMailbox(self.target.path)
         # (Also if its task has yet to begin: what kind of child it is nobody knows before.)
         return self.not_alive()

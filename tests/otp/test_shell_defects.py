@@ -8,6 +8,7 @@ import sys
 import weakref
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -270,7 +271,7 @@ def test_nor_does_another_address_if_there_never_was_a_ref(address):
 @pytest.mark.parametrize("address", ["ref", "supervisor"])
 @pytest.mark.parametrize("how", ["gives up", "rolls back"])
 def test_nor_does_the_ref_of_a_supervisor_that_has_ended_of_it(address, how):
-    kept = []
+    kept: list[Any] = []
 
     class Crashes(Holds):
         async def init(self):

@@ -206,9 +206,9 @@ class World:
         return ref in self.revoked or (record is not None and not record.alive)
 
     def refuses(self, ref: Ref) -> bool:
-        """Whether who is addressed by it may say that nobody is there: it is ending, or about to."""
+        """Whether who is addressed by it may say that nobody is there: it is ending, or about to, or yet to begin."""
         record = self.by_ref.get(ref)
         if record is not None and record.kind == "host":
             return True  # that may be its guest, which comes and goes
         life = life_at(ref)
-        return ref in self.revoked or life.stop_asked or life.box.reason is not None
+        return ref in self.revoked or life.stop_asked or life.box.reason is not None or not life.begun
