@@ -44,9 +44,11 @@ class Overdue:
         self.stuck: set[Life] = set()
         """Those that were reported and have not ended."""
 
-    def starts(self, life: Life, now: float) -> None:
-        """Its init begins, for which it has `init_timeout`."""
-        self._starting, self._began, self._start_due = life, now, now + life.spec.init_timeout
+    def starts(self, life: Life, now: float) -> float:
+        """Its init begins, for which it has `init_timeout`; returns when that is over."""
+        self._starting, self._began = life, now
+        self._start_due = due = now + life.spec.init_timeout
+        return due
 
     def is_up(self, life: Life) -> None:
         """Its init is done. The clock may be looked at all the same: for a row of quick starts that is once."""

@@ -49,7 +49,7 @@ async def run_child(take: Callable[[], Life | None]) -> None:
         if life.stop_asked:
             outcome = Shutdown()
         else:
-            made = runtime.make(spec)
+            made = spec.make()
             if isinstance(made, Supervisor):
                 made = SupervisorTask(made, run_child)
             if not inspect.iscoroutine(made):

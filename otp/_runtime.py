@@ -14,13 +14,11 @@ from ._call import CallDeadlines
 from ._events import ConditionChanged, EventBus
 from ._group_table import Groups
 from ._registry import Registry
-from ._spec import Supervisor
 from ._timer_heap import TimerHeap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-    from ._spec import ChildSpec
     from ._statistics import RuntimeStatistics, SupervisorStatistics
 
 
@@ -260,7 +258,3 @@ class Runtime:
             self.interrupted = error
             for tell in self.on_interrupt:
                 tell()
-
-    def make(self, spec: ChildSpec) -> object:
-        """What the child is, made anew for this incarnation; a supervisor is the value that describes it."""
-        return spec.start if isinstance(spec.start, Supervisor) else spec.start()

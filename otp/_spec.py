@@ -147,6 +147,14 @@ class ChildSpec:
         checks.instance("backoff", self.backoff, Backoff | None, "a Backoff or None")
         checks.instance("budget", self.budget, RestartBudget | None, "a RestartBudget or None")
 
+    def make(self) -> object:
+        """What the child is, made anew for each incarnation; a supervisor is the value that describes it.
+
+        Raises:
+            Exception: whatever `start` raises.
+        """
+        return self.start if isinstance(self.start, Supervisor) else self.start()
+
     @property
     def is_supervisor(self) -> bool:
         """Whether ``start`` is a ``Supervisor``; of one that a function returns the spec knows nothing."""

@@ -208,10 +208,12 @@ class SupervisorCore:
     def _advance(self) -> None:
         """Give out the stops and the start whose turn it is, and notice what is complete."""
         state, roster = self._state, self._roster
-        if state.phase == "booting" and roster.starting is None and roster.next_due() is None:
+        next_ = None if roster.starting else roster.next_due()
+        if state.phase == "booting" and not roster.starting and not next_:
             state.phase = "up"
             state.actions.append(p.Started())
             self._restarts.booted()
+            next_ = roster.next_due()
         if roster.next_doomed():
             self._give_out_stops()
         if state.phase == "ending":
@@ -220,8 +222,8 @@ class SupervisorCore:
                 state.phase = "over"
                 state.actions.append(state.outcome)
                 state.outcome = None
-        elif state.phase != "new":
-            self._give_out_start()
+        elif state.phase != "new" and not roster.starting:
+            self._give_out_start(next_)
 
     def _give_out_stops(self) -> None:
         state, roster = self._state, self._roster
@@ -230,15 +232,13 @@ class SupervisorCore:
                 return  # left to finish its start, and the rest of its group waits for that
             state.stop(slot)
 
-    def _give_out_start(self) -> None:
+    def _give_out_start(self, slot: Slot | None) -> None:
         state, roster = self._state, self._roster
-        if roster.starting is not None:
-            return
         if state.grouped or state.hold:
             if roster.stopping or roster.next_doomed():
                 return
             state.hold = False
-        if slot := roster.next_due():
+        if slot is not None:
             self._incarnations += 1
             roster.begin_start(slot, self._incarnations)
             state.actions.append(p.StartChild(slot.id, self._incarnations, slot.spec))

@@ -213,8 +213,7 @@ class SupervisorTask(Behaviour):
 
     def child_begins(self, life: Life) -> None:
         """The child begins its init, for which it has `init_timeout`."""
-        self._overdue.starts(life, self.runtime.now())
-        self._wake_at(self._overdue.next_look())
+        self._wake_at(self._overdue.starts(life, self.runtime.now()))
 
     def child_up(self, life: Life) -> None:
         """The child has finished its init."""

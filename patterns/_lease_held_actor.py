@@ -107,7 +107,7 @@ class _Leader(Behaviour):
     def __init__(self, seat: Seat, lease: Lease) -> None:
         self._seat = seat
         self._lease = lease
-        made = seat.context.runtime.make(seat.context.spec)
+        made = seat.context.spec.make()
         self._actor: LeaseHeldActor = check_instance("what start returns", made, LeaseHeldActor)
 
     async def serve(self, context: ChildContext) -> None:
