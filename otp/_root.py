@@ -147,6 +147,10 @@ class _Root:
         """The children that are parked."""
         return () if self._task is None else self._task.parked()
 
+    def stuck(self) -> Iterable[str]:
+        """The children that are stuck."""
+        return () if self._task is None else self._task.stuck()
+
     @property
     def _task(self) -> SupervisorTask | None:
         """What runs the root supervisor, from when it runs."""

@@ -32,6 +32,8 @@ class Readiness:
     """One short line per reason; empty if `ok`."""
     parked: tuple[str, ...] = ()
     """The paths of the children that are parked, whether it is `ok` or not."""
+    stuck: tuple[str, ...] = ()
+    """The paths of the children that are stuck, whether it is `ok` or not; see :class:`ChildStuck`."""
 
 
 class Conditions:
@@ -90,6 +92,10 @@ class Root(Protocol):
 
     def parked(self) -> Iterable[str]:
         """The paths of the children that are parked, anywhere in the tree."""
+        ...
+
+    def stuck(self) -> Iterable[str]:
+        """The paths of the children that are stuck, anywhere in the tree."""
         ...
 
 
@@ -203,7 +209,8 @@ class Runtime:
         """Whether the tree can take work: it is up, does not drain, and every condition is ok.
 
         Children that are parked are named, and are no reason: their :class:`RestartBudget` says that the others go on
-        without them. Where that is not so, it says ``"escalate"``, or another child sets a condition.
+        without them. Where that is not so, it says ``"escalate"``, or another child sets a condition. Those that are
+        stuck are named, too: whether anybody needs them depends on what their supervisor wants of them.
         """
         reasons: list[str] = []
         if self.draining.is_set():
@@ -211,7 +218,9 @@ class Runtime:
         elif not self.up:
             reasons.append("not started, or stopping")
         reasons += self.conditions.failing()
-        return Readiness(not reasons, tuple(reasons), () if self.root is None else tuple(self.root.parked()))
+        if self.root is None:
+            return Readiness(not reasons, tuple(reasons))
+        return Readiness(not reasons, tuple(reasons), tuple(self.root.parked()), tuple(self.root.stuck()))
 
     def at_exit(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Have `callback` called when the process is about to end although something would not stop.

@@ -307,7 +307,8 @@ class _Service:
         readiness = self.runtime.readiness()
         stopping = self._phase in {"settling", "draining", "stopping", "stopped"}
         reasons = (f"shutting down: {self._phase}",) if stopping else ()
-        details: dict[str, object] = {"parked": list(readiness.parked)} if readiness.parked else {}
+        named = {"parked": readiness.parked, "stuck": readiness.stuck}
+        details: dict[str, object] = {what: list(paths) for what, paths in named.items() if paths}
         return Answer(readiness.ok and not stopping, (*reasons, *readiness.reasons), details)
 
     def started(self) -> Answer:

@@ -378,6 +378,14 @@ class SupervisorTask(Behaviour):
             if isinstance(life.behaviour, SupervisorTask):
                 yield from life.behaviour.parked()
 
+    def stuck(self) -> Generator[str]:
+        """The paths of the children that are stuck, here and below."""
+        for life in self._lives.values():
+            if life in self._overdue.stuck:
+                yield life.path
+            if isinstance(life.behaviour, SupervisorTask):
+                yield from life.behaviour.stuck()
+
     def statistics(self) -> SupervisorStatistics:
         """The supervisor and everything below it, in numbers."""
         spec = self.core.spec

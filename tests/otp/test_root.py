@@ -280,6 +280,23 @@ async def test_drain_comes_back_at_once_when_nobody_has_work():
         assert trio.current_time() == began
 
 
+async def test_who_is_stuck_is_named_and_does_not_make_it_unready():
+    async def deaf():
+        with trio.CancelScope(shield=True):
+            await trio.sleep(30)
+
+    inner = Supervisor([child(deaf, shutdown=1.0)])
+    async with open_supervisor(Supervisor([child(inner, id="inner"), child(Echo)])) as supervisor:
+        runtime = supervisor.runtime
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.supervisor("inner").terminate_child, "deaf")
+            await trio.sleep(5)
+            assert runtime.readiness() == Readiness(ok=True)
+            await trio.sleep(5)
+            assert runtime.readiness() == Readiness(ok=True, stuck=("app/inner/deaf",))
+        assert runtime.readiness() == Readiness(ok=True)
+
+
 async def test_who_is_parked_is_named_and_does_not_make_it_unready():
     """A child is given a budget that parks it so that the others can go on without it; and so they do."""
     budget = RestartBudget(intensity=0, on_exceed="park")

@@ -235,12 +235,15 @@ async def test_a_service_can_be_told_to_stop_when_something_is_stuck(autojump_cl
 
     group = Supervisor([child(deaf, shutdown=1.0), child(fails)], strategy="one_for_all")
     service = Service([child(watch), child(group, id="group")])
+    said = []
+    service.runtime.events.subscribe(lambda _: said.append(service.ready()), ChildStuck)
     put_back = service.stop_request.obey_signals()
     try:
         assert await service.run_and_ask() == DRAINED
     finally:
         put_back()
     assert service.stop_request.by == "SIGTERM"
+    assert said == [Answer(ok=True, details={"stuck": ["app/group/deaf"]})]
     assert service.phases == [("serving", 0), ("draining", 9), ("stopping", 9), ("stopped", 33)]
 
 
