@@ -74,6 +74,10 @@ from ._mailbox_spec import WhenFull as WhenFull
 from ._monitors import Down as Down
 from ._monitors import Monitor as Monitor
 from ._monitors import NoProcess as NoProcess
+from ._names import call as call
+from ._names import request as request
+from ._names import send as send
+from ._names import whereis as whereis
 from ._overflow import Overflow as Overflow
 from ._partitions import partition as partition
 from ._partitions import partition_id as partition_id
@@ -97,10 +101,6 @@ from ._protocol import Status as Status
 from ._protocol import Verdict as Verdict
 from ._public import claim as _claim
 from ._ref import Ref as Ref
-from ._ref import call as call
-from ._ref import request as request
-from ._ref import send as send
-from ._ref import whereis as whereis
 from ._refusals import AlreadyPresent as AlreadyPresent
 from ._refusals import AlreadyStarted as AlreadyStarted
 from ._refusals import ChildNotFound as ChildNotFound

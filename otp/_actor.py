@@ -17,22 +17,25 @@ from ._deferred import ReplyTo
 from ._entries import Continue, Entry, Halt
 from ._errors import NotAlive
 from ._exit import KILLED, Crashed, ExitReason, Normal, Shutdown
+from ._groups import Group, Ties
 from ._helpers import Helpers
 from ._idle import Idle
 from ._inspect import OWN
 from ._links import Links
 from ._mailbox import insert_next
-from ._monitors import Monitor, Monitoring
+from ._monitoring import Monitoring
+from ._names import life_behind
+from ._overflow import overflow_policy
 from ._receiver import ending_of, receive
-from ._ref import life_behind
 from ._timers import Timer, Timers
+from ._unread import close_mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import datetime
 
-    from ._groups import Group
     from ._life import Life
+    from ._monitors import Monitor
     from ._ref import Ref
 
 WIND_DOWN: Final = 0.75
@@ -87,7 +90,7 @@ class Actor(Behaviour):
         """
         life = self._life
         if life.helpers is None:
-            life.helpers = Helpers(life)
+            life.helpers = Helpers(life.parent.nursery, life.spec.id, life.fail)
         return life.helpers
 
     # -- what an actor overrides --------------------------------------------------------------------------
@@ -198,7 +201,7 @@ class Actor(Behaviour):
             ValueError: if `seconds` is not a finite number >= 0.
         """
         checks.seconds("seconds", seconds)
-        _put_next(self._life, Idle(seconds))
+        _put_next(self._life, Idle(seconds, self._life.box))
 
     def after(self, seconds: float, message: object) -> Timer:
         """Send a message to itself in `seconds` (a finite number >= 0). What comes back can cancel it.
@@ -249,7 +252,7 @@ class Actor(Behaviour):
         Together with ``group.members()`` right after it, that is all that is to be known: nothing falls in between.
         (OTP: ``pg:monitor``.) :meth:`demonitor` ends it.
         """
-        return self._life.runtime.groups.watch(group, self._life)
+        return self._life.part(Monitoring).on_group(group.name)
 
     def demonitor(self, monitor: Monitor) -> None:
         """End a monitor. No message of it comes any more, not even one that lies in the mailbox already.
@@ -296,14 +299,14 @@ class Actor(Behaviour):
             group: also one that has no members yet.
             one_way: this actor ends with a member, but the members not with it. Asked for both ways, it is that.
         """
-        self._life.runtime.groups.link(group, self._life, one_way=one_way)
+        self._life.part(Ties).link(group, one_way=one_way)
 
     def unlink_group(self, group: Group) -> None:
         """End the link with the members of `group`, in both directions. No :class:`Exited` of it comes any more.
 
         A member that has linked with the group in its turn is still linked with this actor if that is a member, too.
         """
-        self._life.runtime.groups.unlink(group, self._life)
+        self._life.part(Ties).unlink(group)
 
     def alias(self) -> Alias:
         """Another address of this actor, to be handed out and, one day, revoked."""
@@ -350,7 +353,7 @@ class Actor(Behaviour):
         """Init, handle messages, terminate. Called by the supervisor; what to override instead is listed above."""
         life = self._life = life_of(context)
         del context  # or it would be kept for as long as the actor lives, and there are many
-        life.box.open(life.spec.mailbox.limit)
+        life.box.open(life.spec.mailbox.limit, overflow_policy(life))
         life.box.owner = current_task()
         ending: ExitReason = KILLED
         # One function, however long: an idle actor is the frames that it waits in, and there are many of them.
@@ -367,7 +370,7 @@ class Actor(Behaviour):
                 raise
             finally:
                 life.answer_by = math.inf  # the caller of a call that was cut short knows
-                life.close_mailbox(ending)  # first of all: callers learn at once, not after the cleanup
+                close_mailbox(life, ending)  # first of all: callers learn at once, not after the cleanup
                 life.begin_to_end()
                 if life.helpers is not None or getattr(self.terminate, "__func__", None) is not Actor.terminate:
                     with self.context.cleanup():  # (for nothing it would be a fifth of the time an idle actor stops in)

@@ -16,6 +16,7 @@ from ._mailbox import Box
 from ._ref import Ref
 
 if TYPE_CHECKING:
+    from ._call import Addressee
     from ._life import Life
 
 
@@ -91,9 +92,9 @@ class Replied(Notice):
     """What was sent to it."""
 
 
-def _closed(life: Life) -> Box:
+def _closed(target: Addressee) -> Box:
     """A mailbox that leads nowhere."""
-    box = Box(life)
+    box = Box(target)
     box.close(Normal())
     box.reason = None  # the actor has not ended; it is the address that is no more
     box.end()

@@ -10,7 +10,7 @@ halve the rate of calls. Other timeouts are a cancel scope.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, final
 
 import outcome
 import trio
@@ -21,8 +21,6 @@ from ._errors import CallTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from ._life import Life
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -45,6 +43,30 @@ class Call(Generic[R_co]):
     __slots__ = ()
 
 
+class Addressee(Protocol):
+    """Whom messages and calls are for, as far as these need to know: one incarnation of a child."""
+
+    @property
+    def path(self) -> str:
+        """Where it is in the tree."""
+        ...
+
+    @property
+    def incarnation(self) -> int:
+        """Which life of the child it is."""
+        ...
+
+    @property
+    def task(self) -> Task | None:
+        """The task in which it handles messages, if it does."""
+        ...
+
+    @property
+    def begun(self) -> bool:
+        """Whether its task has begun to run."""
+        ...
+
+
 @final
 class Turn:
     """The message of a call that is not for `handle_call`: a function of the actor, run in its turn."""
@@ -63,7 +85,7 @@ class Request(Entry):
 
     __slots__ = ("deadline", "expires", "message", "target", "task", "watched")
 
-    def __init__(self, message: object, target: Life, task: Task, expires: float, deadline: float) -> None:
+    def __init__(self, message: object, target: Addressee, task: Task, expires: float, deadline: float) -> None:
         self.message = message
         self.target = target  # who owes the answer: another one, after it was forwarded
         self.task: Task | None = task

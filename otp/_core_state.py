@@ -59,9 +59,17 @@ class CoreState:
         for slot in self.roster:
             self.roster.release(slot)
             self.roster.doom(slot)
+            if not slot.alive:
+                slot.rest()
             if slot.asked is not None:
                 self.reply(slot.asked, SupervisorStopped(self.path))
                 slot.asked = None
+
+    def stop(self, slot: Slot) -> None:
+        """Give out the stop of what lives in the slot."""
+        self.roster.begin_stop(slot)
+        assert slot.incarnation is not None
+        self.actions.append(p.StopChild(slot.id, slot.incarnation, slot.spec))
 
     def reply(self, request: p.Request, error: p.Refusal | None = None) -> None:
         """Answer a request with success or ``error``."""

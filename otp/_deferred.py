@@ -9,12 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from . import _checks as checks
-from ._part import Part
-from ._ref import box_of
+from ._life import Life, Part
+from ._names import box_of
 
 if TYPE_CHECKING:
     from ._call import Request
-    from ._life import Life
     from ._ref import Ref
 
 _SAME: Final = object()
@@ -116,7 +115,7 @@ class ReplyTo:
 
     def _counted(self, taken: bool) -> bool:  # noqa: FBT001
         if not taken:
-            self._request.target.runtime.late_replies += 1
+            self._life.runtime.late_replies += 1
         return taken
 
 

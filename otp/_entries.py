@@ -12,7 +12,6 @@ import attrs
 
 if TYPE_CHECKING:
     from ._exit import ExitReason
-    from ._life import Life
 
 ENTRIES: Final[set[type]] = set()
 """The types of all entries."""
@@ -42,7 +41,7 @@ class Entry:
     def __init_subclass__(cls) -> None:
         ENTRIES.add(cls)
 
-    async def act(self, actor: Handlers, life: Life) -> ExitReason | None:
+    async def act(self, actor: Handlers) -> ExitReason | None:
         """Do what it stands for, in its turn. An exit reason makes the actor end."""
         raise NotImplementedError
 
@@ -61,7 +60,7 @@ class Halt(Entry):
     def __init__(self, reason: ExitReason) -> None:
         self.reason = reason
 
-    async def act(self, actor: Handlers, life: Life) -> ExitReason:  # noqa: ARG002
+    async def act(self, actor: Handlers) -> ExitReason:  # noqa: ARG002
         """End."""
         return self.reason
 
@@ -77,7 +76,7 @@ class Continue(Entry):
     def __init__(self, what: object) -> None:
         self.what = what
 
-    async def act(self, actor: Handlers, life: Life) -> None:  # noqa: ARG002
+    async def act(self, actor: Handlers) -> None:
         """Go on."""
         await actor.handle_continue(self.what)
 

@@ -23,8 +23,8 @@ class NotAlive(OtpError):
 
     Attributes:
         target: The path of the target, or the name that could not be resolved.
-        reason: What the target ended with, or None when that is not known (no such name, or it is just stopping).
-            A crash that was over before is in writing (:exc:`RecordedError`), here and in ``__cause__``.
+        reason: What the target ended with, or None when that is not known (no such name, or it is just stopping or
+            starting). A crash that was over before is in writing (:exc:`RecordedError`), here and in ``__cause__``.
     """
 
     def __init__(self, target: str, reason: ExitReason | None = None) -> None:
@@ -181,9 +181,13 @@ class NeverStarted(OtpError):
 class FailedToStart(OtpError):
     """A child did not come up, so its supervisor did not either (or the request to start the child failed).
 
-    ``supervisor`` is the path of the supervisor, ``child`` the id of the child and ``reason`` its exit
-    reason. When the child is a supervisor, its own ``FailedToStart`` is inside; ``chain`` lists the ids on
-    the way down. ``__cause__`` is the child's exception. (OTP: ``failed_to_start_child``.)
+    When the child is a supervisor, its own ``FailedToStart`` is inside; ``chain`` lists the ids on the way down.
+    ``__cause__`` is the child's exception. (OTP: ``failed_to_start_child``.)
+
+    Attributes:
+        supervisor: The path of the supervisor.
+        child: The id of the child.
+        reason: The exit reason of the child.
     """
 
     def __init__(self, supervisor: str, child: str, reason: ExitReason) -> None:
@@ -212,12 +216,16 @@ class FailedToStart(OtpError):
 class GaveUp(OtpError):
     """A supervisor ended because its children needed more restarts than it allows.
 
-    ``supervisor`` is its path, ``child`` the id of the child whose restart was one too many, ``intensity``
-    and ``period`` (seconds) the limit, and ``reason`` the last exit reason of that child. ``__cause__`` is
-    the child's exception, if there is one.
+    ``__cause__`` is the exception of the last child, if there is one. To its parent a supervisor that gave up has
+    crashed. OTP ends with ``shutdown`` there, which leaves a transient supervisor down without a word; this is a
+    deliberate deviation.
 
-    To its parent a supervisor that gave up has crashed. OTP ends with ``shutdown`` there, which leaves a
-    transient supervisor down without a word; this is a deliberate deviation.
+    Attributes:
+        supervisor: The path of the supervisor.
+        child: The id of the child whose restart was one too many.
+        intensity: How many restarts are allowed within ``period``.
+        period: In seconds.
+        reason: The last exit reason of that child.
     """
 
     def __init__(self, supervisor: str, child: str, intensity: int, period: float, reason: ExitReason) -> None:

@@ -61,6 +61,8 @@ class ChildExited(ChildEvent):
     """With what."""
     asked: bool
     """True if its supervisor had asked it to stop."""
+    late: bool = False
+    """True if it was asked, and had to be cancelled as its `shutdown` time was over; not if that is ``"brutal"``."""
 
 
 @attrs.frozen(kw_only=True)
@@ -127,7 +129,10 @@ class PoisonMessage(MessageEvent):
 
 @attrs.frozen(kw_only=True)
 class MailboxOverflowed(MessageEvent):
-    """A full mailbox has dropped or diverted a message, as its :class:`Mailbox` says."""
+    """A full mailbox has dropped or diverted a message, as its :class:`Mailbox` says.
+
+    A subscriber may send to that mailbox in turn: what does not fit then is dropped and counted, and not told.
+    """
 
     what: OverflowOutcome
     """Whether it is lost, or another actor has it."""

@@ -9,22 +9,17 @@ somebody ends, and nothing has to be done about it when they join and leave.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
-from weakref import WeakValueDictionary
+from typing import final
 
 import attrs
 
 from . import _checks as checks
-from ._current import current_life
 from ._errors import MailboxFull, NotAlive
 from ._exit import ExitReason
+from ._life import Life, Part, current_life, life_at
 from ._links import Exited, Links
-from ._monitors import Monitor, MonitorNotice
-from ._part import Part
-from ._ref import Ref, life_behind
-
-if TYPE_CHECKING:
-    from ._life import Life
+from ._monitors import MonitorNotice
+from ._ref import Ref
 
 
 @attrs.frozen
@@ -55,20 +50,18 @@ class Group:
         Raises:
             NotAlive: if it has ended.
         """
-        life = life_behind(ref)
-        if life is None or life.box.ended:
+        life = life_at(ref)
+        if life.box.ended:
             raise NotAlive(ref.path)
-        life.runtime.groups.join(self, life)
+        life.part(Ties).join(self)
 
     def leave(self, ref: Ref) -> None:
         """Take the child out; nothing happens if it is not a member."""
-        life = life_behind(ref)
-        if life is not None:
-            life.runtime.groups.leave(self, life)
+        life_at(ref).part(Ties).leave(self)
 
     def members(self) -> tuple[Ref, ...]:
         """The members at this moment, in the order in which they joined (or were last sent to by :meth:`send_one`)."""
-        return current_life().runtime.groups.members(self)
+        return current_life().runtime.groups.members(self.name)
 
     def send_all(self, message: object) -> int:
         """Send a message to all members. Those that are stopping or have no room do not get it.
@@ -102,7 +95,7 @@ class Group:
         failed: NotAlive | MailboxFull = NotAlive(f"group {self.name}")
         groups = current_life().runtime.groups
         for ref in self.members():
-            groups.put_last(self, ref)
+            groups.put_last(self.name, ref)
             try:
                 ref.send(message)
             except MailboxFull as error:
@@ -137,7 +130,7 @@ class Left(MonitorNotice):
 
 
 @final
-class _Ties(Part):
+class Ties(Part):
     """The groups that a life is in, and those that it is linked with."""
 
     __slots__ = ("joined", "linked")
@@ -147,99 +140,54 @@ class _Ties(Part):
         self.joined: dict[Group, None] = {}
         self.linked: dict[Group, None] = {}
 
+    def join(self, group: Group) -> None:
+        """Become a member."""
+        if group not in self.joined:
+            self.joined[group] = None
+            groups, ref = self.life.runtime.groups, self.life.ref
+            groups.add(group.name, ref)
+            for monitor in groups.watching(group.name):
+                monitor.tell(Joined(monitor=monitor, group=group, ref=ref))
+
+    def leave(self, group: Group, reason: ExitReason | None = None) -> None:
+        """Be a member no more."""
+        if group in self.joined:
+            del self.joined[group]
+            groups, ref = self.life.runtime.groups, self.life.ref
+            groups.remove(group.name, ref)
+            for monitor in groups.watching(group.name):
+                monitor.tell(Left(monitor=monitor, group=group, ref=ref, reason=reason))
+
+    def link(self, group: Group, *, one_way: bool) -> None:
+        """End with any member, and unless `one_way` the members with this life."""
+        self.linked[group] = None
+        self.life.runtime.groups.link(group.name, self.life.ref, both_ways=not one_way)
+
+    def unlink(self, group: Group) -> None:
+        """Remove the link, and notices of it that were not handled."""
+        self._cut(group)
+        self.life.box.take_back(lambda entry: isinstance(entry, Exited) and entry.group == group)
+
     def ended(self, reason: ExitReason) -> None:
         """Leave all."""
         for group in {**self.joined, **self.linked}:
-            self.life.runtime.groups.ended(group, self.life, reason)
+            self._end(group, reason)
 
-
-@final
-class _Watching(dict[Monitor, None]):
-    """The monitors on one group; a dict itself cannot be referred to weakly."""
-
-    __slots__ = ("__weakref__",)
-
-
-@final
-class Groups:
-    """All groups of one tree."""
-
-    __slots__ = ("_linked", "_members", "_monitors")
-
-    def __init__(self) -> None:
-        self._members: dict[Group, dict[Ref, None]] = {}
-        self._linked: dict[Group, dict[Life, bool]] = {}  # who is linked with the group, and whether in both directions
-        # Each monitor holds the dict that it is placed in: with the last of them it is gone, and the group with it.
-        self._monitors: WeakValueDictionary[Group, _Watching] = WeakValueDictionary()
-
-    def members(self, group: Group) -> tuple[Ref, ...]:
-        """The members, in order."""
-        return tuple(self._members.get(group, ()))
-
-    def join(self, group: Group, life: Life) -> None:
-        """Add a member."""
-        members = self._members.setdefault(group, {})
-        if life.ref not in members:
-            members[life.ref] = None
-            life.part(_Ties).joined[group] = None
-            for monitor in self._watching(group):
-                monitor.tell(Joined(monitor=monitor, group=group, ref=life.ref))
-
-    def leave(self, group: Group, life: Life, reason: ExitReason | None = None) -> None:
-        """Remove a member."""
-        members = self._members.get(group, {})
-        if life.ref in members:
-            del members[life.ref]
-            if not members:
-                del self._members[group]
-            life.part(_Ties).joined.pop(group, None)
-            for monitor in self._watching(group):
-                monitor.tell(Left(monitor=monitor, group=group, ref=life.ref, reason=reason))
-
-    def link(self, group: Group, life: Life, *, one_way: bool) -> None:
-        """Have `life` end with any member, and unless `one_way` the members with it."""
-        linked = self._linked.setdefault(group, {})
-        linked[life] = not one_way or linked.get(life, False)
-        life.part(_Ties).linked[group] = None
-
-    def unlink(self, group: Group, life: Life) -> None:
-        """Remove the link, and notices of it that were not handled."""
-        self._cut(group, life)
-        life.box.take_back(lambda entry: isinstance(entry, Exited) and entry.group == group)
-
-    def ended(self, group: Group, life: Life, reason: ExitReason) -> None:
-        """Remove a member, or one that is linked with the group, or both; then send its exit to those it is due to."""
-        was_member = life.ref in self._members.get(group, {})
-        self.leave(group, life, reason)
-        takes_members_along = self._cut(group, life)
-        told: dict[Life | None, None] = {}  # each once, also those who are linked with the group and in it
+    def _end(self, group: Group, reason: ExitReason) -> None:
+        """Leave the group, or end the link with it, or both; then send the exit to those it is due to."""
+        groups = self.life.runtime.groups
+        was_member = group in self.joined
+        self.leave(group, reason)
+        takes_members_along = self._cut(group)
+        told: dict[Ref, None] = {}  # each once, also those who are linked with the group and in it
         if was_member:
-            told.update(dict.fromkeys(self._linked.get(group, {})))
+            told.update(dict.fromkeys(groups.linked(group.name)))
         if takes_members_along:
-            told.update(dict.fromkeys(life_behind(ref) for ref in self.members(group)))
-        for other in told:
-            if other is not None:
-                other.part(Links).hear(life, reason, group)
+            told.update(dict.fromkeys(groups.members(group.name)))
+        for ref in told:
+            life_at(ref).part(Links).hear(self.life, reason, group)
 
-    def _cut(self, group: Group, life: Life) -> bool:
+    def _cut(self, group: Group) -> bool:
         """Returns whether there was a link in both directions."""
-        linked = self._linked.get(group, {})
-        both_ways = linked.pop(life, False)
-        if not linked:
-            self._linked.pop(group, None)
-        life.part(_Ties).linked.pop(group, None)
-        return both_ways
-
-    def put_last(self, group: Group, ref: Ref) -> None:
-        """Make a member the last in the order."""
-        members = self._members[group]
-        members[ref] = members.pop(ref)
-
-    def watch(self, group: Group, watcher: Life) -> Monitor:
-        """Have `watcher` told of joins and leaves."""
-        monitor = Monitor(watcher, group.name)
-        monitor.place(self._monitors.setdefault(group, _Watching()))
-        return monitor
-
-    def _watching(self, group: Group) -> tuple[Monitor, ...]:
-        return tuple(self._monitors.get(group, ()))
+        self.linked.pop(group, None)
+        return self.life.runtime.groups.unlink(group.name, self.life.ref)

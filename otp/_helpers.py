@@ -12,8 +12,6 @@ from ._unwrap import unwrap
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ._life import Life
-
 Ts = TypeVarTuple("Ts")
 
 
@@ -25,16 +23,16 @@ class Helpers:
     scheduler pass, and has to be opened before anybody knows whether it will be used; this is made on first use.
     """
 
-    __slots__ = ("_cancelled", "_closed", "_early", "_life", "_nursery", "_opened")
+    __slots__ = ("_cancelled", "_closed", "_early", "_fail", "_nursery", "_opened")
 
-    def __init__(self, life: Life) -> None:
-        self._life = life
+    def __init__(self, around: trio.Nursery, whose: str, fail: Callable[[BaseException], None]) -> None:
+        self._fail = fail
         self._nursery: trio.Nursery | None = None
         self._early: list[Callable[[trio.Nursery], None]] = []
         self._cancelled = False
         self._opened = trio.Event()
         self._closed = trio.Event()
-        life.parent.nursery.start_soon(self._run, name=f"helpers of {life.spec.id}")
+        around.start_soon(self._run, name=f"helpers of {whose}")
 
     def start_soon(self, async_fn: Callable[[*Ts], Awaitable[object]], *args: *Ts, name: object = None) -> None:
         """Run ``async_fn(*args)`` in a task beside the actor's handlers, as :meth:`trio.Nursery.start_soon` does."""
@@ -71,10 +69,10 @@ class Helpers:
     async def _run(self) -> None:
         try:
             async with trio.open_nursery() as self._nursery:
-                for spawn in self._early:
+                self._opened.set()  # before all: the end of the actor waits for it, also if what follows raises
+                early, self._early = self._early, []
+                for spawn in early:
                     spawn(self._nursery)
-                self._early.clear()
-                self._opened.set()
                 await trio.sleep_forever()
             if not self._cancelled and trio.current_effective_deadline() > -math.inf:
                 # Nobody cancelled that nursery. It did so itself, which is what a nursery makes of a Cancelled that a
@@ -84,6 +82,6 @@ class Helpers:
             error = unwrap(raised)
             if isinstance(error, trio.Cancelled):
                 raise
-            self._life.fail(error)
+            self._fail(error)
         finally:
             self._closed.set()

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, final
 
 import trio
 
-from ._child import ChildContext, life_of, run_child
+from ._child import ChildContext, life_of
 from ._exit import Crashed, ExitReason, Normal
 from ._life import Life, Outcome
 from ._lifecycle import tell_end, tell_up
+from ._run_child import run_child
 
 if TYPE_CHECKING:
     from ._spec import ChildSpec

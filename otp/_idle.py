@@ -16,24 +16,25 @@ from ._call import Query
 from ._entries import Entry, Handlers
 
 if TYPE_CHECKING:
-    from ._life import Life
+    from ._mailbox import Box
 
 
 @final
 class Idle(Entry):
-    """Wait for `seconds`; if nothing comes, call `handle_idle`. In front of all messages when it is armed."""
+    """Wait for `seconds`; if nothing comes, call `handle_idle`. In front of all messages in `box` when it is armed."""
 
-    __slots__ = ("_deadline", "_seconds")
+    __slots__ = ("_box", "_deadline", "_seconds")
 
     jumps_queue = True
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, box: Box) -> None:
         self._seconds = seconds
+        self._box = box
         self._deadline = math.inf
 
-    async def act(self, actor: Handlers, life: Life) -> None:
+    async def act(self, actor: Handlers) -> None:
         """Wait. What is in the queue already, or comes meanwhile, ends it, unless it is a question of a tool."""
-        box = life.box
+        box = self._box
         if self._deadline == math.inf:
             self._deadline = trio.current_time() + self._seconds
         box.admit()

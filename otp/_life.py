@@ -2,7 +2,10 @@
 
 This is the mechanism. What behaviours get to see of it is :class:`ChildContext`, what other actors see is
 :class:`Ref`; both are thin and hold a :class:`Life`. There may be 100 000 of these, so everything that most
-children never use is made when it is first asked for.
+children never use is made when it is first asked for: its parts (:class:`Part`).
+
+What stands below this knows no life, but says what it needs of one: a ref and its callers an `Incarnation`, a mailbox
+and a call an `Addressee`. What is built on lives stands above: each part, and whatever runs a child.
 """
 
 from __future__ import annotations
@@ -12,20 +15,18 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, cast, f
 
 import trio
 
-from ._exit import ExitReason, in_writing
+from ._current import CURRENT
+from ._exit import Crashed, ExitReason, in_writing
 from ._mailbox import Box
-from ._part import Part
 from ._ref import Ref
-from ._unread import Unread, tell_dropped
 
 if TYPE_CHECKING:
     from ._helpers import Helpers
     from ._runtime import Runtime
     from ._spec import ChildSpec
-    from ._supervisor import SupervisorTask
     from ._supervisor_ref import SupervisorRef
 
-P = TypeVar("P", bound=Part)
+P = TypeVar("P", bound="Part")
 
 Outcome: TypeAlias = ExitReason | Literal["ignored"]
 """How a life ended: the exit reason, or that the child said in its init that it is not needed."""
@@ -133,12 +134,12 @@ class Life:
         # The shielded scope in which the child cleans up, while it does; and whether one had to be cut short.
         self.cleanup: trio.CancelScope | None = None
         self.cut_short = False
-        # What a child that returns ends with, if not the usual; what its helpers failed with.
+        # What a child that returns ends with, if not the usual; what a helper or a link of it failed with.
         self.exit_reason: ExitReason | None = None
         self.failure: BaseException | None = None
         self.helpers: Helpers | None = None
-        # The task that runs it, if the child is a supervisor.
-        self.supervisor: SupervisorTask | None = None
+        # The child as a supervisor, if it is one and runs.
+        self.supervisor: SupervisorRef | None = None
         # Until when the caller waits whose call is being handled.
         self.answer_by = math.inf
         # What an actor sends itself in its init.
@@ -152,6 +153,16 @@ class Life:
         """The ids from the root down; put together when asked for, as most are never seen."""
         above = self.parent.path
         return f"{above}/{self.spec.id}" if above else self.spec.id
+
+    @property
+    def task(self) -> trio.lowlevel.Task | None:
+        """The task in which it handles messages, if it is an actor."""
+        return self.box.owner
+
+    @property
+    def begun(self) -> bool:
+        """Whether its task has begun to run: before, nobody knows what kind of child it is."""
+        return self.up or self.winds_down
 
     @property
     def guest(self) -> bool:
@@ -231,18 +242,6 @@ class Life:
         if self.cleanup is not None:
             self.cleanup.deadline = min(self.cleanup.deadline, self.stop_deadline)
 
-    def close_mailbox(self, reason: ExitReason) -> None:
-        """Take no more messages. What is unread is dropped, and callers told, unless it is for the next incarnation."""
-        kept = self.spec.mailbox.kept and not self.guest
-        unread = self.box.close(reason, kept=kept)
-        if self.parts is not None:
-            for part in list(self.parts.values()):
-                part.mailbox_closed()
-        if kept and unread:
-            self.part(Unread).messages = unread
-        else:
-            tell_dropped(self, len(unread))
-
     def end(self, reason: ExitReason) -> None:
         """The life is over: nothing of it runs any more, and its name is free. Tell those who want to know."""
         self.box.end()
@@ -251,18 +250,18 @@ class Life:
                 part.ended(reason)
 
     def over(self) -> None:
-        """All have been told. What is left is for who keeps a ref, and has no hold of the child and its state."""
+        """All have been told. What is left is for who keeps an address, and has no hold of the child and its state."""
         self.stop_asked = True  # who asks for it now, not having heard yet, has nothing to wait for
         self.behaviour = self.failure = None
-        if self._ref is not None and self.box.reason is not None:
+        if isinstance(self.box.reason, Crashed):
             self.box.reason = in_writing(self.box.reason)
 
     def fail(self, error: BaseException) -> None:
-        """A helper task of the child failed: so does the child."""
+        """What the child cannot go on without has failed, a helper task or one it is linked to: so does the child."""
         if self.failure is None:
             self.failure = error
             self.begin_to_end()
-            self.scope.cancel(reason="a helper task failed")
+            self.scope.cancel(reason="a helper or a link of it has failed")
 
     def begin_to_end(self) -> None:
         """From here on it does nothing but end: it has its `shutdown` time for that, and is stuck if that is over."""
@@ -277,3 +276,42 @@ class Life:
         if shutdown == "infinity":
             return math.inf
         return trio.current_time() + (0.0 if shutdown == "brutal" else shutdown)
+
+
+class Part:
+    """What a life carries only if it uses it: timers, links, monitors, groups, calls that it owes an answer.
+
+    There may be 100 000 idle actors, and most use none of these. So each is an object of its own, made when it is first
+    asked for (``life.part(Timers)``), and :class:`Life` has one field for all of them. What they have in common is that
+    something is to be undone, or somebody to be told, when the life ends.
+    """
+
+    __slots__ = ("life",)
+
+    def __init__(self, life: Life) -> None:
+        self.life = life
+
+    def mailbox_closed(self) -> None:
+        """No message will be handled any more. The cleanup is still to come."""
+
+    def ended(self, reason: ExitReason) -> None:
+        """The life is over: nothing of it runs any more, and its name is free."""
+
+
+def life_at(ref: Ref) -> Life:
+    """The life that a ref is the address of."""
+    life = ref._life  # pyright: ignore[reportPrivateUsage]
+    assert isinstance(life, Life)  # nothing else makes refs
+    return life
+
+
+def current_life() -> Life:
+    """The life that is running.
+
+    Raises:
+        RuntimeError: if the caller is not in a supervised task.
+    """
+    life = CURRENT.get()
+    if isinstance(life, Life):
+        return life
+    raise RuntimeError("not in a supervised task: there is no current child here")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import _events as events  # pyright: ignore[reportPrivateUsage]  # private to otp
+from ._exit import Killed
 
 if TYPE_CHECKING:
     from ._life import Life, Outcome
@@ -39,5 +40,6 @@ def tell_end(life: Life, outcome: Outcome, now: float) -> None:
                 guest=life.guest,
                 reason=outcome,
                 asked=life.stop_asked,
+                late=life.stop_asked and isinstance(outcome, Killed) and life.spec.shutdown != "brutal",
             )
         )

@@ -6,6 +6,9 @@ the first exception, since one exception object cannot be raised in two tasks.) 
 
 Two things are never changed by a link: a supervisor does not end by one, as the exits of others are its trade, and a
 child that was asked to stop goes on stopping in its own time.
+
+This module and `_groups` know each other, as the only two of the package: a group's link ends those that it ties as any
+link does, here; and what comes of it names the group.
 """
 
 from __future__ import annotations
@@ -17,13 +20,12 @@ import attrs
 from ._entries import Notice
 from ._errors import LinkedExit, NotAlive
 from ._exit import Crashed, ExitReason, Normal, Stop
+from ._life import Life, Part
 from ._monitors import NoProcess
-from ._part import Part
 from ._ref import Ref
 
 if TYPE_CHECKING:
-    from ._groups import Group  # noqa: TC004  (needs this module)
-    from ._life import Life
+    from ._groups import Group  # noqa: TC004  (see above)
 
 
 @attrs.frozen(kw_only=True)

@@ -1,9 +1,10 @@
 """A readable log of what happens in a tree: one line per event, to the standard library's logging.
 
-The logger is ``otp``. Starts and clean ends are INFO, crashes and what the supervisor makes of them WARNING, giving up
-(a child or oneself) and what is stuck ERROR. The whole traceback of a crash follows at DEBUG. So does what becomes of
-guests (one per job, perhaps), as their host tells what follows from it. Each record carries the event itself as
-``record.event``, for handlers that write JSON. A line is never more than one line, whatever an exception has to say.
+The logger is ``otp``. Starts and clean ends are INFO; crashes, what the supervisor makes of them, and stops that took
+too long WARNING; giving up (a child or oneself) and what is stuck ERROR. The whole traceback of a crash follows at
+DEBUG. So does what becomes of guests (one per job, perhaps), as their host tells what follows from it. Each record
+carries the event itself as ``record.event``, for handlers that write JSON. A line is never more than one line, whatever
+an exception has to say.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from . import _events as events  # pyright: ignore[reportPrivateUsage]  # private to otp
-from ._exit import Crashed, ExitReason, Killed, describe, is_normal_class
+from ._exit import KILLED, Crashed, ExitReason, describe, is_normal_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ _logger: Final = logging.getLogger("otp")
 _LEVELS: Final[dict[type, int]] = {
     events.ChildStarted: logging.INFO,
     events.ChildIgnored: logging.INFO,
-    events.ChildExited: logging.INFO,  # at least: crashes are warnings
+    events.ChildExited: logging.INFO,  # at least: crashes and kills are warnings
     events.SupervisorDecided: logging.INFO,  # the same
     events.ChildStartFailed: logging.WARNING,
     events.ConditionChanged: logging.WARNING,
@@ -56,10 +57,10 @@ def _log(event: object) -> None:
         case events.ChildIgnored():
             _write(logging.INFO, event, f"{event.path} #{event.incarnation} is not needed: its init said so")
         case events.ChildExited():
-            clean = is_normal_class(event.reason) or (event.asked and isinstance(event.reason, Killed))
+            clean = is_normal_class(event.reason) or (event.asked and event.reason == KILLED and not event.late)
             if clean and not _logger.isEnabledFor(logging.INFO):
                 return  # (it is put into words only to be dropped, and in a large tree there are many)
-            word = "stopped" if event.asked else "ended"
+            word = "stopped too late" if event.late else "stopped" if event.asked else "ended"
             level = logging.INFO if clean else logging.WARNING
             _write(level, event, f"{event.path} #{event.incarnation} {word}: {explain(event.reason)}", event.reason)
         case events.ChildStartFailed():
@@ -80,9 +81,9 @@ def _log(event: object) -> None:
                 text = f"{event.path} #{event.incarnation} has {event.what} {event.count} messages: its mailbox is full"
                 _write(logging.WARNING, event, text)
         case events.ActorCrashed():
-            doing = "between two messages" if event.message is None else f"while handling {event.message!r}"
+            doing = "between two messages" if event.message is None else f"while handling {_shown(event.message)}"
             asked = "" if event.caller is None else f", called by {event.caller}"
-            text = f"{event.path} #{event.incarnation} crashed {doing}{asked}; its state: {event.state!r}"
+            text = f"{event.path} #{event.incarnation} crashed {doing}{asked}; its state: {_shown(event.state)}"
             _write(logging.DEBUG, event, text)
         case events.ConditionChanged():
             said = "ok" if event.ok else "NOT ok"
@@ -135,6 +136,13 @@ def explain(reason: ExitReason) -> str:
     code = traceback.tb_frame.f_code
     where = f"{Path(code.co_filename).name}:{traceback.tb_lineno} in {code.co_qualname}"
     return f"crashed ({describe(reason.exception)}; at {where})"
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception as error:  # noqa: BLE001  (who is half made has crashed, perhaps, just because of that)
+        return f"<a {type(value).__name__} whose repr failed: {describe(error)}>"
 
 
 def _write(level: int, event: object, text: str, reason: ExitReason | None = None) -> None:

@@ -12,23 +12,21 @@ is its lane: it overtakes all messages, and the receiver needs no second look pe
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, Protocol, final
 
 import outcome
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
-from ._call import Request
+from ._call import Addressee, Request, Turn
 from ._entries import Entry, Halt, Notice
 from ._errors import MailboxFull, NoMailbox, NotAlive, OtpError
-from ._overflow import Overflowing
 from ._statistics import MailboxStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableSequence
 
     from ._exit import ExitReason
-    from ._life import Life
 
 BATCH: Final = 64
 """How many messages an actor handles at most before it lets other tasks run."""
@@ -46,6 +44,23 @@ _ENDED: Final = 5  # and its owner has cleaned up, too
 _EMPTY: Final[deque[object]] = deque(maxlen=0)  # shared by all boxes without messages; nothing is ever put in
 
 
+class OverflowPolicy(Protocol):
+    """What is done with a message that there is no room for, if it is not simply refused."""
+
+    @property
+    def count(self) -> int:
+        """How many messages were dropped or diverted."""
+        ...
+
+    def take(self, message: object) -> None:
+        """Find a place for it, or for another in its stead.
+
+        Raises:
+            MailboxFull: if there is none.
+        """
+        ...
+
+
 @final
 class Box:
     """The unread messages of one incarnation, its receiver's parking place, and the reason why it is closed."""
@@ -53,9 +68,21 @@ class Box:
     # Two limits: `limit` is what the hot path of send compares with, and is 0 as long as there is no deque and once
     # the box is closed. That makes all that is rare (first message, full, closed) one branch, and an idle actor
     # that never got a message carries no deque (600 bytes).
-    __slots__ = ("_full", "_senders", "limit", "owner", "parked", "queue", "reason", "running", "state", "target")
+    __slots__ = (
+        "_full",
+        "_overflow",
+        "_senders",
+        "limit",
+        "owner",
+        "parked",
+        "queue",
+        "reason",
+        "running",
+        "state",
+        "target",
+    )
 
-    def __init__(self, target: Life) -> None:
+    def __init__(self, target: Addressee) -> None:
         self.target = target
         self.queue: deque[object] = _EMPTY
         self.limit = 0
@@ -65,13 +92,15 @@ class Box:
         self.reason: ExitReason | None = None
         self.state = _NONE
         self._full = 0
+        self._overflow: OverflowPolicy | None = None
         self._senders: dict[Task, object] | None = None  # who waits for room, with what, in order
 
-    def open(self, limit: int) -> None:
-        """Accept up to `limit` messages from now on."""
+    def open(self, limit: int, overflow: OverflowPolicy | None = None) -> None:
+        """Accept up to `limit` messages from now on. What is one too many is for `overflow`; None refuses it."""
         if self.state == _NONE:
             self.state = _NEW
             self._full = limit
+            self._overflow = overflow
             if self.queue:
                 self._allocate()
 
@@ -199,7 +228,8 @@ class Box:
     def close(self, reason: ExitReason, *, kept: bool = False) -> list[object]:
         """The receiver has ended: refuse everything, tell all callers, and return the unread messages.
 
-        With `kept` the calls that nobody has begun are among them, and their callers go on waiting.
+        With `kept` the calls that nobody has begun are among them, and their callers go on waiting. (Not turns, and
+        questions of tools: those are for this incarnation, and who waits for a turn may be what holds up its end.)
         """
         self.state = _CLOSED
         self.reason = reason
@@ -210,7 +240,7 @@ class Box:
             self.running = None
         for message in self.queue:
             if isinstance(message, Request):
-                if kept:
+                if kept and type(message.message) is not Turn:
                     unread.append(message)
                 else:
                     message.fail(self.not_alive())
@@ -242,12 +272,11 @@ class Box:
 
     def statistics(self) -> MailboxStatistics:
         """The mailbox in numbers."""
-        overflowing = self.target.if_used(Overflowing)
         return MailboxStatistics(
             unread=len(self.queue),
             limit=self._full,
             senders_waiting=len(self._senders) if self._senders else 0,
-            overflowed=0 if overflowing is None else overflowing.count,
+            overflowed=0 if self._overflow is None else self._overflow.count,
         )
 
     def put_slowly(self, message: object) -> None:
@@ -255,8 +284,8 @@ class Box:
         if self.state == _NEW:
             self._allocate()
             self.put(message)
-        elif self.state == _OPEN:
-            self.target.part(Overflowing).take(message)
+        elif self.state == _OPEN and self._overflow is not None:
+            self._overflow.take(message)
         else:
             raise self._refusal()
 
@@ -264,8 +293,9 @@ class Box:
         """Why nothing more is accepted."""
         if self.state == _OPEN:
             return MailboxFull(self.target.path, self._full)
-        if self.state == _NONE:
+        if self.state == _NONE and self.target.begun:
             return NoMailbox(self.target.path)
+        # (Also if its task has yet to begin: what kind of child it is nobody knows before.)
         return self.not_alive()
 
     def _allocate(self) -> None:

@@ -27,15 +27,20 @@ WhenFull: TypeAlias = Literal["refuse", "drop_oldest", "drop_newest"] | Divert
 class Mailbox:
     """How many unread messages an actor may have, and what becomes of more, and of those it leaves.
 
-    - ``limit``: how many may wait. ``send_wait`` waits for room, whatever ``when_full`` says.
-    - ``when_full``: what ``send`` and ``call`` do then. ``"refuse"`` raises ``MailboxFull``. ``"drop_oldest"`` takes
-      the message in and drops the one that has waited longest, ``"drop_newest"`` drops the message itself; a call that
-      is dropped raises ``MailboxFull`` in its caller. ``Divert(name)`` hands it to another actor, which answers it if
-      it is a call. What is dropped or diverted is counted, and told as ``MailboxOverflowed``.
-    - ``kept``: whether what is unread when an incarnation ends is for the next one (Ergo's ``PreserveMailbox``), calls
-      included: their callers go on waiting, since nobody has begun to answer. The message that was being
-      handled is not given again; ``PoisonMessage`` tells which it was. When there will be no next
-      incarnation, the callers are told and the rest is dropped.
+    Args:
+        limit: How many may wait. ``send_wait`` waits for room, whatever ``when_full`` says. (OTP has no limit.)
+        when_full: What ``send`` and ``call`` do then. ``"refuse"`` raises ``MailboxFull``. ``"drop_oldest"`` takes the
+            message in and drops the one that has waited longest, ``"drop_newest"`` drops the message itself; a call
+            that is dropped raises ``MailboxFull`` in its caller. ``Divert(name)`` hands it to another actor, which
+            answers it if it is a call. What is dropped or diverted is counted, and told as ``MailboxOverflowed``.
+        kept: Whether what is unread when an incarnation ends is for the next one (Ergo's ``PreserveMailbox``), calls
+            included: their callers go on waiting, since nobody has begun to answer. The message that was being handled
+            is not given again; ``PoisonMessage`` tells which it was. When there will be no next incarnation, the
+            callers are told and the rest is dropped.
+
+    Raises:
+        ValueError: if ``limit`` is not a whole number >= 1, or ``when_full`` none of these.
+        TypeError: if ``kept`` is not a bool.
     """
 
     limit: int = 10_000

@@ -12,8 +12,7 @@ from ._entries import ENTRIES, Notice
 from ._errors import MailboxFull, OtpError
 from ._events import MailboxOverflowed, OverflowOutcome
 from ._mailbox_spec import Divert
-from ._part import Part
-from ._ref import box_of
+from ._names import box_of
 
 if TYPE_CHECKING:
     from ._life import Life
@@ -30,23 +29,27 @@ class Overflow:
 
 
 @final
-class Overflowing(Part):
-    """An overflowing mailbox: it counts."""
+class Overflowing:
+    """What the mailbox of a life does when it overflows, and how often it did."""
 
-    __slots__ = ("count",)
+    __slots__ = ("_life", "_telling", "count")
 
     def __init__(self, life: Life) -> None:
-        super().__init__(life)
+        self._life = life
         self.count = 0
+        self._telling = False
 
     def take(self, message: object) -> None:
         """Do with `message` what the spec says.
 
         Raises:
-            MailboxFull: if that is to refuse it; if it is a call and would be dropped; and if who it would be diverted
-                to has no room either, or is not there.
+            MailboxFull: if it is a call and would be dropped; and if who it would be diverted to has no room either, or
+                is not there.
         """
-        box, when_full = self.life.box, self.life.spec.mailbox.when_full
+        if self._telling:
+            self._leave_out(message)
+            return
+        box, when_full = self._life.box, self._life.spec.mailbox.when_full
         if isinstance(when_full, Divert):
             self._divert(message, when_full.to)
         elif when_full == "drop_oldest":
@@ -65,41 +68,58 @@ class Overflowing(Part):
             raise self._full()
 
     def _divert(self, message: object, to: str) -> None:
-        ref = self.life.runtime.registry.get(to)
+        ref = self._life.runtime.registry.get(to)
         content = message.message if isinstance(message, Request) else message
         # One step only: two that divert to each other would go on for ever. And a turn is this actor's own.
-        if ref is None or ref is self.life.ref or isinstance(content, Overflow | Turn):
+        if ref is None or ref is self._life.ref or isinstance(content, Overflow | Turn):
             raise self._full()
         other = box_of(ref)
-        overflow = Overflow(self.life.path, content)
+        overflow = Overflow(self._life.path, content)
         try:
             if isinstance(message, Request):
                 message.message, message.target = overflow, other.target
             other.put(message if isinstance(message, Request) else overflow)
         except OtpError as error:
             if isinstance(message, Request):
-                message.message, message.target = content, self.life
+                message.message, message.target = content, self._life
             raise self._full() from error
         self._tell(content, "diverted")
 
+    def _leave_out(self, message: object) -> None:
+        """Who is told of an overflow sends here in turn: to tell of that as well would go on for ever.
+
+        Nor must it push out what is just being put in, such as a call whose caller does not wait yet.
+        """
+        if isinstance(message, Request):
+            raise self._full()
+        self.count += 1
+
     def _full(self) -> MailboxFull:
-        return MailboxFull(self.life.path, self.life.spec.mailbox.limit)
+        return MailboxFull(self._life.path, self._life.spec.mailbox.limit)
 
     def _tell(self, message: object, what: OverflowOutcome) -> None:
         self.count += 1
-        life = self.life
+        life = self._life
         if life.runtime.events.wants(MailboxOverflowed):
-            life.runtime.events.emit(
-                MailboxOverflowed(
-                    path=life.path,
-                    incarnation=life.incarnation,
-                    at=trio.current_time(),
-                    guest=life.guest,
-                    message=message.message if isinstance(message, Request) else message,
-                    what=what,
-                    count=self.count,
-                )
+            event = MailboxOverflowed(
+                path=life.path,
+                incarnation=life.incarnation,
+                at=trio.current_time(),
+                guest=life.guest,
+                message=message.message if isinstance(message, Request) else message,
+                what=what,
+                count=self.count,
             )
+            self._telling = True
+            try:
+                life.runtime.events.emit(event)
+            finally:
+                self._telling = False
+
+
+def overflow_policy(life: Life) -> Overflowing | None:
+    """What its spec says; None if that is to refuse, for which the mailbox needs nobody."""
+    return None if life.spec.mailbox.when_full == "refuse" else Overflowing(life)
 
 
 def _may_be_dropped(entry: object) -> bool:

@@ -126,7 +126,7 @@ class PendingCall(Generic[R]):
         await trio.lowlevel.checkpoint_if_cancelled()
         request = self._request
         if request is not None:
-            if request.target.box.owner is current_task():
+            if request.target.task is current_task():
                 raise CallingSelf(self._path)
             if self._event is None:
                 self._event = trio.Event()
@@ -184,6 +184,8 @@ class PendingCall(Generic[R]):
         """Become part of a collection."""
         if self._collection is not None:
             raise ValueError("pending must not be in a collection already")
+        if not (self.done or self._pending):
+            raise ValueError("pending must not have been abandoned")
         self._collection = collection
 
     def leave(self) -> None:
@@ -227,7 +229,11 @@ class PendingCalls:
         return len(self._labels)
 
     def add(self, pending: PendingCall[Any], *, label: object = None) -> None:
-        """Take in a call, which may be done already. It can be in one collection only (ValueError)."""
+        """Take in a call, which may be done already.
+
+        Raises:
+            ValueError: if it is in a collection already, or was abandoned, so that nothing would ever come of it.
+        """
         pending.join(self)
         self._labels[pending] = label
         if pending.done:

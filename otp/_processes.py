@@ -69,26 +69,31 @@ class WorkerEnded:
 
 @attrs.frozen(kw_only=True)
 class WorkerStatistics:
-    """A look at a `WorkerProcesses`.
-
-    `limit`: how many workers there may be; `busy` and `idle`: how many run a job, or wait for one; `waiting`:
-    jobs that wait for a worker; `started`, `ended`: worker processes so far.
-    """
+    """A look at a `WorkerProcesses`."""
 
     limit: int
+    """How many workers there may be."""
     busy: int
+    """How many run a job."""
     idle: int
+    """How many wait for one."""
     waiting: int
+    """Jobs that wait for a worker."""
     started: int
+    """Worker processes that became ready, so far."""
     ended: int
+    """Worker processes that are gone, so far."""
 
 
 class WorkerDied(OtpError):
     """A worker process ended in the middle of a job, or before it took one.
 
-    `function` is the qualified name of the job's function, or None when the worker never got ready; `pid` and
-    `exitcode` are those of the process (negative: killed by that signal). The job may have had any part of
-    its effect.
+    The job may have had any part of its effect.
+
+    Attributes:
+        function: The qualified name of the job's function; None if the worker never got ready.
+        pid: The process id.
+        exitcode: Negative: killed by that signal.
     """
 
     def __init__(self, function: str | None, pid: int, exitcode: int) -> None:
@@ -141,12 +146,16 @@ class WorkerProcesses:
     Leaving it kills what still runs, and waits for that, shielded from cancellation; idle workers have a second to
     leave. Entering it raises RuntimeError if it is open, and WorkerDied if a worker that is prewarmed does not come up.
 
-    `limit`: how many processes at most; by default as many as the machine has processors.
-    `prewarm`: start all of them on entering, and wait until they are ready. Default: when they are needed.
-    `init`: called once in each new worker before its first job; picklable, as every function that is sent.
-    `start_timeout`: seconds until a new worker must be ready, 60 by default.
-    `on_event`: called with `WorkerStarted` and `WorkerEnded`; by default they are events of the child that
-    entered.
+    Args:
+        limit: How many processes at most; by default as many as the machine has processors.
+        prewarm: Start all of them on entering, and wait until they are ready. Default: when they are needed.
+        init: Called once in each new worker before its first job; picklable, as every function that is sent.
+        start_timeout: Seconds until a new worker must be ready.
+        on_event: Called with `WorkerStarted` and `WorkerEnded`; by default they are events of the child that entered.
+
+    Raises:
+        ValueError: if `limit` is not a whole number >= 1, or `start_timeout` not a number > 0.
+        NotSendable: if `init` cannot be pickled.
     """
 
     def __init__(

@@ -276,8 +276,8 @@ class StartChild:
 class StopChild:
     """Stop the child as its spec says, also when it is still coming up.
 
-    At most one stop is under way at any time, except under ``simple_one_for_one``, whose instances are
-    stopped all at once.
+    At most one stop is under way at any time, except those that a ``TerminateChild`` has asked for, and under
+    ``simple_one_for_one``, whose instances are stopped all at once.
     """
 
     id: str

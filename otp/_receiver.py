@@ -9,10 +9,11 @@ import trio
 from trio.lowlevel import checkpoint, wait_task_rescheduled
 
 from ._call import Request, Turn
+from ._crash_report import tell_crash
 from ._deferred import DEFERRED, Owed
 from ._entries import ENTRIES, Entry, Handlers
 from ._exit import KILLED, Crashed, ExitReason, Stop
-from ._inspect import Describable, tell_crash
+from ._inspect import Describable
 from ._mailbox import BATCH, SLICE
 from ._unwrap import unwrap
 
@@ -51,7 +52,7 @@ async def receive(actor: Receiver, life: Life) -> ExitReason:
                 elif isinstance(message, Request):
                     await _answer(actor, life, message)
                 else:
-                    ending = await cast("Entry", message).act(actor, life)
+                    ending = await cast("Entry", message).act(actor)
                     if ending is not None:
                         return ending
                 # Look at the clock after 1, 2, 4, ... messages: that is cheap for fast handlers, and with slow ones

@@ -8,13 +8,13 @@ import trio
 from trio.lowlevel import current_task, reschedule, wait_task_rescheduled
 
 from ._call import DEFAULT_TIMEOUT, Call, Query, Request, Turn
-from ._current import CURRENT, current_life
-from ._errors import CallingSelf, CallTimeout, NotAlive
+from ._current import CURRENT
+from ._errors import CallingSelf, CallTimeout
 from ._inspect import Describable, Inspection, inspection
 from ._pending import PendingCall
 
 if TYPE_CHECKING:
-    from ._life import Life
+    from ._current import Incarnation
     from ._mailbox import Box
     from ._statistics import MailboxStatistics
 
@@ -34,7 +34,7 @@ class Ref:
 
     __slots__ = ("__weakref__", "_box", "_life")
 
-    def __init__(self, life: Life) -> None:
+    def __init__(self, life: Incarnation) -> None:
         self._life = life
         self._box = life.box
 
@@ -121,8 +121,8 @@ class Ref:
 
         Raises:
             CallTimeout: if no answer came in time.
-            NotAlive: at once, if the child has ended, is restarting or is being stopped, and as soon as it
-            ends while the request is queued or being handled; its ``__cause__`` is what the child died of.
+            NotAlive: at once, if the child has ended, is restarting or is being stopped, and as soon as it ends while
+                the request is queued or being handled; its ``__cause__`` is what the child died of.
             MailboxFull: if there is no room for the request.
             NoMailbox: if the child is not one that takes messages.
             CallingSelf: if an actor calls itself from a handler.
@@ -192,7 +192,7 @@ class Ref:
             raise CallingSelf(self.path)
 
         async def look(actor: Describable) -> Inspection:
-            return inspection(actor, box.target)
+            return inspection(actor, box)
 
         expires = trio.current_time() + timeout
         query = Query(Turn(look), box.target, task, expires, expires)
@@ -208,57 +208,3 @@ class Ref:
     def mailbox(self) -> MailboxStatistics:
         """How full the child's mailbox is."""
         return self._box.statistics()
-
-
-def whereis(name: str) -> Ref | None:
-    """The ref of whoever holds the registered `name` at this moment, or None. OTP's ``whereis``.
-
-    Only within a supervised task or the body of :func:`open_supervisor`; names belong to one tree.
-    """
-    return current_life().runtime.registry.get(name)
-
-
-def send(target: str | Ref, message: object) -> None:
-    """:meth:`Ref.send` to a ref, or to whoever holds a name at this moment (:exc:`NotAlive` if nobody does)."""
-    _resolve(target).send(message)
-
-
-@overload
-async def call(target: str | Ref, request: Call[R], *, timeout: float = DEFAULT_TIMEOUT) -> R: ...
-@overload
-async def call(target: str | Ref, request: object, *, timeout: float = DEFAULT_TIMEOUT) -> Any: ...
-async def call(target: str | Ref, request: object, *, timeout: float = DEFAULT_TIMEOUT) -> Any:
-    """:meth:`Ref.call` to a ref, or to whoever holds a name at this moment (:exc:`NotAlive` if nobody does)."""
-    return await _resolve(target).call(request, timeout=timeout)
-
-
-@overload
-def request(target: str | Ref, request: Call[R]) -> PendingCall[R]: ...
-@overload
-def request(target: str | Ref, request: object) -> PendingCall[Any]: ...
-def request(target: str | Ref, request: object) -> PendingCall[Any]:
-    """:meth:`Ref.request` to a ref, or to whoever holds a name at this moment; that nobody does is in the handle."""
-    try:
-        return _resolve(target).request(request)
-    except NotAlive as error:
-        return PendingCall(request, None, error)
-
-
-def box_of(target: Ref | str) -> Box:
-    """Where messages to `target` go."""
-    return _resolve(target)._box  # pyright: ignore[reportPrivateUsage]
-
-
-def life_behind(target: Ref | str) -> Life | None:
-    """Whose ref it is, or who holds the name at this moment, if anybody does."""
-    ref = whereis(target) if isinstance(target, str) else target
-    return None if ref is None else ref._life  # pyright: ignore[reportPrivateUsage]
-
-
-def _resolve(target: str | Ref) -> Ref:
-    if isinstance(target, Ref):
-        return target
-    found = whereis(target)
-    if found is None:
-        raise NotAlive(target)
-    return found

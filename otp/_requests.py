@@ -117,7 +117,8 @@ class Requests:
         slot.parked = False
         if slot.alive:
             slot.stoppers += (request,)
-            self._roster.doom(slot)
+            if slot.phase != "stopping":
+                self._state.stop(slot)  # at once: in OTP it would wait for whatever else starts or stops
             return
         slot.reason = Shutdown()
         self._state.reply(request)

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, final
 import trio
 
 from . import _checks as checks
-from ._child import run_child
 from ._current import CURRENT
 from ._errors import NotAlive
 from ._exit import Crashed
 from ._life import Life, Outcome
 from ._log import log_events
+from ._run_child import run_child
 from ._runtime import Runtime
 from ._spec import Supervisor, child
+from ._supervisor import SupervisorTask
 from ._unwrap import unwrap
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Iterable
 
+    from ._statistics import SupervisorStatistics
     from ._supervisor_ref import SupervisorRef
 
 
@@ -114,7 +116,7 @@ class _Root:
     async def run(self, outside: trio.CancelScope) -> None:
         """Run the tree. When it ends although nobody asked for that, cancel what is going on `outside`."""
         self.runtime.on_interrupt.append(lambda: outside.cancel(reason="Ctrl-C, or sys.exit in a child"))
-        self.runtime.root = self.life
+        self.runtime.root = self
         self.runtime.now = trio.lowlevel.current_clock().current_time
         # A cancellation from outside must not reach the children: it would stop all of them at once. It reaches the
         # body of the `async with`, and that stops the tree in order.
@@ -137,12 +139,26 @@ class _Root:
         """What the tree failed with, if it failed."""
         return self.outcome.exception if isinstance(self.outcome, Crashed) else None
 
+    def statistics(self) -> SupervisorStatistics | None:
+        """The tree in numbers."""
+        return None if self._task is None else self._task.statistics()
+
+    def parked(self) -> Iterable[str]:
+        """The children that are parked."""
+        return () if self._task is None else self._task.parked()
+
+    @property
+    def _task(self) -> SupervisorTask | None:
+        """What runs the root supervisor, from when it runs."""
+        behaviour = self.life.behaviour
+        return behaviour if isinstance(behaviour, SupervisorTask) else None
+
     @property
     def supervisor(self) -> SupervisorRef:
         """The root supervisor."""
-        task = self.life.supervisor
-        assert task is not None
-        return task.ref
+        supervisor = self.life.supervisor
+        assert supervisor is not None
+        return supervisor
 
     @property
     def ref(self) -> SupervisorRef:

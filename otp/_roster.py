@@ -70,7 +70,7 @@ class Slot:
         """
         if self.due or self.restarting or self.parked or self.generation is not None:
             return True
-        return self.phase in ("starting", "running") and not self.doomed and not self.stoppers
+        return self.phase in ("starting", "running") and not self.doomed
 
     def state(self) -> ChildState:
         """What is told of it."""
@@ -171,11 +171,6 @@ class Roster:
                 return slot
             heappop(self._doomed)
         return None
-
-    def last_asked_for(self) -> Slot | None:
-        """The last in start order that is to be stopped because somebody asked for that: a rare question."""
-        asked_for = (slot for _, slot in self._doomed if slot.doomed and slot.stoppers)
-        return max(asked_for, key=lambda slot: slot.position, default=None)
 
     def begin_start(self, slot: Slot, incarnation: int) -> None:
         """The slot has its turn: a new incarnation is on its way up."""

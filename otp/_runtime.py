@@ -5,25 +5,23 @@ from __future__ import annotations
 import itertools
 import math
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Protocol, final
 
 import attrs
 import trio
 
 from ._call import CallDeadlines
 from ._events import ConditionChanged, EventBus
-from ._groups import Groups
+from ._group_table import Groups
 from ._registry import Registry
 from ._spec import Supervisor
-from ._timers import TimerHeap
+from ._timer_heap import TimerHeap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
 
-    from ._life import Life
     from ._spec import ChildSpec
-    from ._statistics import RuntimeStatistics
-    from ._supervisor import SupervisorTask
+    from ._statistics import RuntimeStatistics, SupervisorStatistics
 
 
 @attrs.frozen
@@ -77,6 +75,26 @@ class Conditions:
             self._events.emit(ConditionChanged(path=path, at=trio.current_time(), name=name, ok=ok, detail=detail))
 
 
+class Stopping(Protocol):
+    """A child that was asked to stop."""
+
+    def hurry(self, since: float) -> None:
+        """While it stops, `since` then: the whole shutdown may take less now."""
+        ...
+
+
+class Root(Protocol):
+    """What is asked of the root of a tree, also while its supervisor is not there yet."""
+
+    def statistics(self) -> SupervisorStatistics | None:
+        """The supervisor and everything below it, in numbers."""
+        ...
+
+    def parked(self) -> Iterable[str]:
+        """The paths of the children that are parked, anywhere in the tree."""
+        ...
+
+
 @final
 class Runtime:
     """What all children of one tree share. Every child finds it as ``context.runtime``.
@@ -102,7 +120,7 @@ class Runtime:
         """Set when that, and the deadlines of children that are stopping, were moved forward."""
         self.stop_by = math.inf
         """When, on trio's clock, all children are to have stopped, whatever their own `shutdown` is; see `run`."""
-        self.stopping: dict[Life, float] = {}
+        self.stopping: dict[Stopping, float] = {}
         """The children that were asked to stop and have not ended, and since when; without supervisors."""
         self.guest_numbers = itertools.count(1)
         """The incarnations of guests: they may have a path again and again, but never a number."""
@@ -126,8 +144,8 @@ class Runtime:
         """Ctrl-C, or a child's `sys.exit`, if that is why the tree stops."""
         self.on_interrupt: list[Callable[[], None]] = []
         """Told of that."""
-        self.root: Life | None = None
-        """The root supervisor, while there is one."""
+        self.root: Root | None = None
+        """The root, while there is one."""
 
     async def drain(self, deadline: float) -> list[str]:
         """Tell all children to take in no more work, and wait until those that had some are done with it.
@@ -144,7 +162,8 @@ class Runtime:
         self.begin_drain(deadline)
         with trio.move_on_at(deadline):
             while self._drainers:
-                self._drained = trio.Event()
+                if self._drained.is_set():  # otherwise somebody else waits for it, too
+                    self._drained = trio.Event()
                 await self._drained.wait()
         return sorted(self._drainers.values())
 
@@ -194,12 +213,7 @@ class Runtime:
         elif not self.up:
             reasons.append("not started, or stopping")
         reasons += self.conditions.failing()
-        root = self._root_supervisor
-        return Readiness(not reasons, tuple(reasons), () if root is None else tuple(root.parked()))
-
-    @property
-    def _root_supervisor(self) -> SupervisorTask | None:
-        return None if self.root is None else self.root.supervisor
+        return Readiness(not reasons, tuple(reasons), () if self.root is None else tuple(self.root.parked()))
 
     def at_exit(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Have `callback` called when the process is about to end although something would not stop.
@@ -231,14 +245,13 @@ class Runtime:
         """The whole tree in numbers, read at this moment."""
         from ._statistics import RuntimeStatistics
 
-        root = self._root_supervisor
         return RuntimeStatistics(
             late_replies=self.late_replies,
             skipped_calls=self.skipped_calls,
             waiting_calls=len(self.calls),
             names=len(self.registry),
             draining=tuple(sorted(self._drainers.values())),
-            root=None if root is None else root.statistics(),
+            root=None if self.root is None else self.root.statistics(),
         )
 
     def interrupt(self, error: BaseException) -> None:
@@ -249,10 +262,5 @@ class Runtime:
                 tell()
 
     def make(self, spec: ChildSpec) -> object:
-        """What the child is, made anew for this incarnation; a supervisor as a value becomes the task that runs it."""
-        made = spec.start if isinstance(spec.start, Supervisor) else spec.start()
-        if isinstance(made, Supervisor):
-            from ._supervisor import SupervisorTask
-
-            return SupervisorTask(made)
-        return made
+        """What the child is, made anew for this incarnation; a supervisor is the value that describes it."""
+        return spec.start if isinstance(spec.start, Supervisor) else spec.start()

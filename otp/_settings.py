@@ -22,16 +22,21 @@ for us, and refusing it would keep the pods from starting."""
 
 @attrs.frozen(kw_only=True)
 class RunSettings:
-    """How `run` and `serve` run a service. Durations are in seconds. A value that is not allowed is a `ValueError`.
+    """How `run` and `serve` run a service. Durations are in seconds.
 
-    `grace`: the budget for everything between the signal to stop and the end of the process. In Kubernetes take
-        `terminationGracePeriodSeconds` less `preStop` and five seconds: the kubelet kills what is late.
-    `settle`: how much of it to go on as before, only not ready any more, until routers have heard of that. 0 is right
-        for workers that pull their work; at most half of `grace`.
-    `probes`: where to serve `/livez`, `/readyz` and `/startupz`: "host:port", ":port" for all interfaces, port 0 for
-        a free one (it is logged). None: nowhere.
-    `warn_after`, `stall_limit`: from when a loop that stalls is reported, and from when it counts as dead.
-    `log_level`: of the log that `run` sets up, unless the program has set up its own.
+    Args:
+        grace: The budget for everything between the signal to stop and the end of the process. In Kubernetes take
+            `terminationGracePeriodSeconds` less `preStop` and five seconds: the kubelet kills what is late.
+        settle: How much of it to go on as before, only not ready any more, until routers have heard of that. 0 is right
+            for workers that pull their work; at most half of `grace`.
+        probes: Where to serve `/livez`, `/readyz` and `/startupz`: "host:port", ":port" for all interfaces, port 0 for
+            a free one (it is logged). None: nowhere.
+        warn_after: From when a loop that stalls is reported.
+        stall_limit: From when it counts as dead; at least `warn_after`.
+        log_level: Of the log that `run` sets up, unless the program has set up its own.
+
+    Raises:
+        ValueError: that names the setting, the value and what is allowed.
     """
 
     grace: float = 25.0

@@ -34,7 +34,17 @@ class Backoff:
 
     The n-th restart in a row waits ``initial * factor ** (n - 1)`` seconds, at most ``cap``; of that, a
     random part of up to the fraction ``jitter`` is taken off, so that what failed together does not come
-    back together. A child that was up for ``reset_after`` seconds starts over with ``initial``.
+    back together.
+
+    Args:
+        initial: Seconds before the first restart, >= 0.
+        factor: By how much each wait is longer than the one before, >= 1.
+        cap: Seconds that no wait exceeds, >= ``initial``.
+        jitter: From 0 to 1.
+        reset_after: A child that was up for so many seconds starts over with ``initial``.
+
+    Raises:
+        ValueError: that names the argument, the value and what is allowed.
     """
 
     initial: float = 0.1
@@ -65,13 +75,7 @@ class RestartBudget:
     """How many restarts one child may have on its own account, and what becomes of it when it needs more.
 
     A child with a budget uses up nothing of its supervisor's ``intensity``: its failures concern itself alone, which
-    is what a budget is for. When the restart that it needs would be more than ``intensity`` within ``period``
-    seconds, then by ``on_exceed``
-
-    - ``"escalate"``: the supervisor gives up, as it does when its own limit is exceeded;
-    - ``"park"``: the child stays down, visibly, with the status ``parked`` and its last exit reason. Nothing but
-      ``restart_child`` brings it back, also no restart of its group; it then has its whole budget again;
-    - ``"drop"``: the child is forgotten.
+    is what a budget is for.
 
     A parked child does not make the service not ready: the others go on without it. Its path is in
     ``runtime.readiness().parked``, and in what ``/readyz`` answers. Where the service can do nothing without the
@@ -82,6 +86,17 @@ class RestartBudget:
 
     Each instance of a ``simple_one_for_one`` has a budget of its own, given by the template. (Ergo 3.3 has budgets
     for single children, too, but only under the strategies that restart children one by one.)
+
+    Args:
+        intensity: How many restarts it may have within ``period``; 0 tolerates none.
+        period: In seconds, > 0.
+        on_exceed: What happens when it needs one more. ``"escalate"``: the supervisor gives up, as it does when its own
+            limit is exceeded. ``"park"``: the child stays down, visibly, with the status ``parked`` and its last exit
+            reason. Nothing but ``restart_child`` brings it back, also no restart of its group; it then has its whole
+            budget again. ``"drop"``: the child is forgotten.
+
+    Raises:
+        ValueError: that names the argument, the value and what is allowed.
     """
 
     intensity: int = 3
@@ -160,25 +175,29 @@ def child(
     incarnation. That it will be one cannot be seen before, so it has the defaults of any other child: say
     ``shutdown="infinity"`` and ``init_timeout=math.inf`` for it.)
 
-    - ``id``: unique in its supervisor, part of the child's path. Default: the name of the function or
-      class; a lambda, a ``partial`` and a ``Supervisor`` have none and need one.
-    - ``name``: the name it is registered under in the whole tree, if any.
-    - ``restart``: ``"permanent"`` is always restarted; ``"transient"`` only after a fault, that is neither
-      ``Normal`` nor ``Shutdown``; ``"temporary"`` never, its spec is forgotten when it ends.
-    - ``significant``: whether its end may be the end of its supervisor, whose ``auto_shutdown`` says when. Not for
-      permanent children, and only where there is an ``auto_shutdown``.
-    - ``shutdown``: how many seconds it gets to end when it is stopped; ``"brutal"`` is none at all,
-      ``"infinity"`` as many as it likes. Default: 5 seconds, and ``"infinity"`` for a supervisor, whose
-      children have their own times. Where OTP kills, a task can only be cancelled: a child that goes on after that
-      is reported as stuck, and waited for.
-    - ``init_timeout``: how many seconds it may take to come up; ``math.inf`` for no limit. Default: 30
-      seconds, and no limit for a supervisor, whose children have their own. (OTP has no limit by default.)
-    - ``backoff``: how its restarts wait. Default: the supervisor's.
-    - ``budget``: how many restarts it may have on its own account. Default: none; it shares the supervisor's limit.
-    - ``mailbox``: how many unread messages an actor's box holds, or a ``Mailbox``, which says more. Default: 10 000.
-      (OTP has no limit.)
+    Args:
+        start: What makes it, as above.
+        id: Unique in its supervisor, part of the child's path. Default: the name of the function or class; a lambda, a
+            ``partial`` and a ``Supervisor`` have none and need one.
+        name: The name it is registered under in the whole tree, if any.
+        restart: ``"permanent"`` is always restarted; ``"transient"`` only after a fault, that is neither ``Normal`` nor
+            ``Shutdown``; ``"temporary"`` never, its spec is forgotten when it ends.
+        significant: Whether its end may be the end of its supervisor, whose ``auto_shutdown`` says when. Not for
+            permanent children, and only where there is an ``auto_shutdown``.
+        shutdown: How many seconds it gets to end when it is stopped; ``"brutal"`` is none at all, ``"infinity"`` as
+            many as it likes. Default: 5 seconds, and ``"infinity"`` for a supervisor, whose children have their own
+            times. Where OTP kills, a task can only be cancelled: a child that goes on after that is reported as stuck,
+            and waited for.
+        init_timeout: How many seconds it may take to come up; ``math.inf`` for no limit. Default: 30 seconds, and no
+            limit for a supervisor, whose children have their own. (OTP has no limit by default.)
+        backoff: How its restarts wait. Default: the supervisor's.
+        budget: How many restarts it may have on its own account. Default: none; it shares the supervisor's limit.
+        mailbox: How many unread messages an actor's box holds, or a ``Mailbox``, which says more. Default: 10 000. (OTP
+            has no limit.)
 
-    Raises ``ValueError`` or ``TypeError`` that names the argument, the value and what is allowed.
+    Raises:
+        ValueError: that names the argument, the value and what is allowed.
+        TypeError: the same.
     """
     nested = isinstance(start, Supervisor)
     if shutdown is None:
@@ -221,7 +240,9 @@ def check_specs(children: Iterable[ChildSpec], *, auto_shutdown: AutoShutdown | 
 
     By default what depends on ``auto_shutdown`` is not looked at (OTP: ``check_childspecs``).
 
-    Raises ``ValueError`` or ``TypeError`` that names what is wrong; OTP returns an error.
+    Raises:
+        ValueError: that names what is wrong; OTP returns an error.
+        TypeError: the same.
     """
     known: set[str] = set()
     for spec in children:
@@ -246,30 +267,33 @@ def check_significant(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:
 class Supervisor:
     """A supervisor as a value: its children, in start order, and what to do when one of them ends.
 
-    - ``children``: started one after another in this order and stopped in reverse. May be empty.
-      ``simple_one_for_one`` takes exactly one, the template of the instances that are started by request.
-    - ``strategy``: who is restarted when a child needs it. ``"one_for_one"``: that child.
-      ``"one_for_all"``: all. ``"rest_for_one"``: that child and those after it. ``"simple_one_for_one"``:
-      that instance.
-    - ``intensity``, ``period``: when more than ``intensity`` restarts fall into ``period`` seconds, the
-      supervisor gives up: it stops its children and crashes with ``GaveUp``. All children share the count (except
-      those with a ``budget``), the restart of a group counts once, a restart that fails is tried again and counts
-      again. 0 tolerates no restart. The default, 3 in 5 seconds, is Elixir's (OTP: 1 in 5, and its seconds are whole
-      ones).
-    - ``backoff``: the default for children that have none of their own.
-    - ``auto_shutdown``: whether the supervisor stops its children and ends, with ``Shutdown("auto shutdown")``, when
-      ``"any_significant"`` child or ``"all_significant"`` children have ended for good by themselves: a transient
-      child without fault, a temporary one in whatever way. A child that was terminated by request, or stopped with
-      its group, has not ended by itself, and one that is parked has not ended for good. Default: ``"never"``. Not for
-      ``simple_one_for_one``. A permanent supervisor is started again after that. This is OTP's EEP 56.
-    - ``max_children``: how many instances a ``simple_one_for_one`` may have at a time, those included that are
-      parked, wait for a restart or are being stopped. Default: no limit.
-
-    Raises ``ValueError`` or ``TypeError`` that names the argument, the value and what is allowed.
-
     Where this is not OTP: bad and unknown options are errors, here and in ``child()``. Giving up is a crash in the eyes
     of the parent, so that a transient supervisor comes back from it. A group that waits for its restart, or for another
     try of one that failed, is down as a whole (OTP leaves up what had come up already).
+
+    Args:
+        children: Started one after another in this order and stopped in reverse. May be empty. ``simple_one_for_one``
+            takes exactly one, the template of the instances that are started by request.
+        strategy: Who is restarted when a child needs it. ``"one_for_one"``: that child. ``"one_for_all"``: all.
+            ``"rest_for_one"``: that child and those after it. ``"simple_one_for_one"``: that instance.
+        intensity: When more than so many restarts fall into one ``period``, the supervisor gives up: it stops its
+            children and crashes with ``GaveUp``. All children share the count (except those with a ``budget``), the
+            restart of a group counts once, a restart that fails is tried again and counts again. 0 tolerates no
+            restart. The default, 3 in 5 seconds, is Elixir's (OTP: 1 in 5, and its seconds are whole ones).
+        period: In seconds, > 0.
+        backoff: The default for children that have none of their own.
+        auto_shutdown: Whether the supervisor stops its children and ends, with ``Shutdown("auto shutdown")``, when
+            ``"any_significant"`` child or ``"all_significant"`` children have ended for good by themselves: a transient
+            child without fault, a temporary one in whatever way. A child that was terminated by request, or stopped
+            with its group, has not ended by itself, and one that is parked has not ended for good. Default:
+            ``"never"``. Not for ``simple_one_for_one``. A permanent supervisor is started again after that. This is
+            OTP's EEP 56.
+        max_children: How many instances a ``simple_one_for_one`` may have at a time, those included that are parked,
+            wait for a restart or are being stopped. Default: no limit.
+
+    Raises:
+        ValueError: that names the argument, the value and what is allowed.
+        TypeError: the same.
     """
 
     children: tuple[ChildSpec, ...] = field(converter=tuple[ChildSpec, ...])

@@ -9,18 +9,20 @@ behind it find none, and end. Who comes next is for the core alone to say, as be
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from trio.lowlevel import current_task
 
-from ._child import run_child
-
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from contextvars import Context
 
     import trio
 
     from ._life import Life
+
+RunChild: TypeAlias = "Callable[[Callable[[], Life | None]], Awaitable[None]]"
+"""Lives one life, which it is told when it begins to run; if it is told none, that is all."""
 
 MOST: Final = 64
 """How many children start at most before other tasks have their turn."""
@@ -28,11 +30,12 @@ MOST: Final = 64
 
 @final
 class Starters:
-    """Where a supervisor has its children started, in `nursery`, each in a copy of `context`."""
+    """Where a supervisor has its children started by `run_child`, in `nursery`, each in a copy of `context`."""
 
-    __slots__ = ("_ahead", "_context", "_next", "_nursery", "_spare")
+    __slots__ = ("_ahead", "_context", "_next", "_nursery", "_run_child", "_spare")
 
-    def __init__(self, nursery: trio.Nursery, context: Context) -> None:
+    def __init__(self, run_child: RunChild, nursery: trio.Nursery, context: Context) -> None:
+        self._run_child = run_child
         self._nursery = nursery
         self._context = context
         self._next: Life | None = None
@@ -49,7 +52,7 @@ class Starters:
             self._context.run(self._spawn, self._spare, life.spec.id)
 
     def _spawn(self, count: int, name: str) -> None:
-        take = self._take
+        run_child, take = self._run_child, self._take
         for _ in range(count):
             self._nursery.start_soon(run_child, take, name=name)
 

@@ -7,8 +7,9 @@ events, and in between the core goes on answering. It still keeps OTP's order:
 - One start at a time, in start order. A start that is under way is left to finish, whatever its siblings do;
   only a ``TerminateChild`` for it or the end of the supervisor breaks it off.
 - One stop at a time, in reverse start order; what is to stop does so before anything of its group starts. Its
-  group waits for a start that is left to finish, but who was asked for by a ``TerminateChild`` does not: in OTP
-  that request would wait for as long as the start takes, and here it is served.
+  group waits for a start that is left to finish. But who is asked for by a ``TerminateChild`` stops at once: in OTP
+  that request would wait for as long as whatever else starts or stops, and one that does not end would hold it up
+  for ever.
 - A child that ends while it is about to be stopped anyway is no further failure: one charge for one group.
 
 It is made of what it knows (`CoreState`) and of those who decide about ends (`Restarts`), about requests
@@ -100,6 +101,11 @@ class SupervisorCore:
         return tuple(self._state.history)
 
     @property
+    def ending(self) -> bool:
+        """Whether nothing is started any more."""
+        return self._state.phase in ("ending", "over")
+
+    @property
     def over(self) -> bool:
         """Whether the last action has been given out."""
         return self._state.phase == "over"
@@ -140,7 +146,7 @@ class SupervisorCore:
             case p.ChildIgnored():
                 self._ignored(slot)
             case p.ChildFailedToStart() | p.ChildDown():
-                if slot.phase == "starting" and not slot.stoppers:
+                if slot.phase == "starting":
                     self._failed_to_start(slot, event.reason, event.now)
                 elif slot.phase == "running" and not slot.doomed:
                     self._roster.ended(slot, event.reason)
@@ -155,7 +161,7 @@ class SupervisorCore:
             self._succeeded(slot)
 
     def _ignored(self, slot: Slot) -> None:
-        if slot.phase == "stopping" or slot.stoppers:
+        if slot.phase == "stopping":
             self._ended_as_told(slot, Shutdown())
             return
         self._roster.ended(slot, Shutdown("ignored"))
@@ -175,7 +181,7 @@ class SupervisorCore:
         self._roster.ended(slot, reason)
         state = self._state
         if state.phase == "ending":
-            pass
+            slot.rest()
         elif slot.asked is not None:
             slot.restarting &= slot.due  # its group may have wanted it as well, but the answer is that it stays stopped
             self._requests.came_to_nothing(slot)
@@ -213,21 +219,16 @@ class SupervisorCore:
                 assert state.outcome is not None
                 state.phase = "over"
                 state.actions.append(state.outcome)
+                state.outcome = None
         elif state.phase != "new":
             self._give_out_start()
 
     def _give_out_stops(self) -> None:
         state, roster = self._state, self._roster
         while (state.simple or not roster.stopping) and (slot := roster.next_doomed()):
-            if slot.phase == "starting" and state.phase != "ending" and not slot.stoppers:
-                # Left to finish its start. Who was asked for need not wait for that, the rest of its group must.
-                asked_for = roster.last_asked_for()
-                if asked_for is None:
-                    return
-                slot = asked_for
-            roster.begin_stop(slot)
-            assert slot.incarnation is not None
-            state.actions.append(p.StopChild(slot.id, slot.incarnation, slot.spec))
+            if slot.phase == "starting" and state.phase != "ending":
+                return  # left to finish its start, and the rest of its group waits for that
+            state.stop(slot)
 
     def _give_out_start(self) -> None:
         state, roster = self._state, self._roster

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from ._ref import Ref
     from ._spec import Supervisor
+    from ._starters import RunChild
 
 _ENDS: Final = (p.ChildIgnored, p.ChildFailedToStart, p.ChildDown)
 
@@ -65,8 +66,9 @@ class SupervisorTask(Behaviour):
     nursery: trio.Nursery
     has_guests = False
 
-    def __init__(self, spec: Supervisor) -> None:
+    def __init__(self, spec: Supervisor, run_child: RunChild) -> None:
         self._spec = spec
+        self._run_child = run_child
         self.ref = SupervisorRef(self)
         self.ended = False
         # Events that the core has yet to see, in the order in which they happened. It sees them in the supervisor's
@@ -94,13 +96,13 @@ class SupervisorTask(Behaviour):
     async def serve(self, context: ChildContext) -> None:
         """Start the children, look after them until asked to stop or until it gives up, and stop them all."""
         self._life = life = life_of(context)
-        life.supervisor = self
+        life.supervisor = self.ref
         self.path = life.path
         self.runtime = life.runtime
         self.core = SupervisorCore(self._spec, path=self.path)
         try:
             async with trio.open_nursery() as self.nursery:
-                self._starters = Starters(self.nursery, contextvars.copy_context())
+                self._starters = Starters(self._run_child, self.nursery, contextvars.copy_context())
                 self._post(p.Start())
                 try:
                     while self._end is None:
@@ -112,13 +114,15 @@ class SupervisorTask(Behaviour):
                         await self._outlast()
         finally:
             self.ended = True
-            for unread in [*self._unread.values(), *(life.if_used(Unread) for life in self._lives.values())]:
-                if unread is not None:
+            self._drop_unread()
+            for life in self._lives.values():
+                if (unread := life.if_used(Unread)) is not None:
                     unread.drop()
             self._refuse_all()
-        if isinstance(self._end, Crashed):
-            raise self._end.exception
-        life.exit_reason = self._end
+        end, self._end = self._end, None  # who keeps the ref does not keep those of whom it has died
+        if isinstance(end, Crashed):
+            raise end.exception
+        life.exit_reason = end
 
     async def _outlast(self) -> None:
         """It was cut short, and all children with it. Nothing is decided any more, but who is stuck is said."""
@@ -130,6 +134,7 @@ class SupervisorTask(Behaviour):
                 self._overdue.ends(life, life.cleanup_deadline(), now)
         # (Both, and now and then: Ctrl-C may have kept a child from its task, or from saying that it has ended.)
         while self._lives and self.nursery.child_tasks:
+            self._drop_unread()
             if self._inbox:
                 event = self._inbox.popleft()
                 if isinstance(event, _ENDS):
@@ -286,8 +291,16 @@ class SupervisorTask(Behaviour):
                 self._unread[id_] = unread
             self._overdue.forget(life)
 
+    def _drop_unread(self) -> None:
+        """Nobody comes back."""
+        while self._unread:
+            self._unread.popitem()[1].drop()
+
     def _drop_what_nobody_will_read(self, event: p.Event, actions: list[p.Action]) -> None:
         """Look whether they come back whom this event or a decision was about; only those, as there may be many."""
+        if self.core.ending:
+            self._drop_unread()
+            return
         decided = (action.decision.child for action in actions if isinstance(action, p.Note))
         for id_ in (getattr(event, "id", None), *decided):
             if id_ in self._unread and not self.core.returns(id_):
@@ -348,7 +361,7 @@ class SupervisorTask(Behaviour):
         life = self._lives.get(id_)
         return None if life is None else life.ref
 
-    def nested(self, id_: str) -> SupervisorTask | None:
+    def nested(self, id_: str) -> SupervisorRef | None:
         """The supervisor that runs as the child of that id, if it is alive and one."""
         life = self._lives.get(id_)
         return None if life is None else life.supervisor
@@ -363,8 +376,8 @@ class SupervisorTask(Behaviour):
         for id_ in self.core.parked():
             yield f"{self.path}/{id_}"
         for life in self._lives.values():
-            if life.supervisor is not None:
-                yield from life.supervisor.parked()
+            if isinstance(life.behaviour, SupervisorTask):
+                yield from life.behaviour.parked()
 
     def statistics(self) -> SupervisorStatistics:
         """The supervisor and everything below it, in numbers."""

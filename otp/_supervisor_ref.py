@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Protocol, final
 
 import attrs
 
 from ._errors import NotAlive
 from ._exit import ExitReason
-from ._protocol import AddChild, Change, ChildCount, DeleteChild, RestartChild, StartInstance, Status, TerminateChild
+from ._protocol import (
+    AddChild,
+    Change,
+    ChildCount,
+    ChildState,
+    DeleteChild,
+    RestartChild,
+    StartInstance,
+    Status,
+    TerminateChild,
+)
 from ._ref import Ref
 from ._refusals import ChildNotFound
 from ._spec import ChildSpec, Supervisor
 
 if TYPE_CHECKING:
+    from ._protocol import Request
     from ._runtime import Runtime
     from ._statistics import SupervisorStatistics
-    from ._supervisor import SupervisorTask
+    from ._strategy import SupervisorCore
 
 
 @attrs.frozen(kw_only=True)
@@ -39,21 +50,66 @@ class ChildInfo:
     """What it was started from, or would be."""
 
 
+class Administration(Protocol):
+    """What a ref needs of the supervisor: to be asked, and to be looked at. Who its children are, its core knows."""
+
+    @property
+    def path(self) -> str:
+        """Where it is in the tree."""
+        ...
+
+    @property
+    def runtime(self) -> Runtime:
+        """What the whole tree shares."""
+        ...
+
+    @property
+    def core(self) -> SupervisorCore:
+        """What it goes by, and what it knows of its children."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether it runs no more."""
+        ...
+
+    async def request(self, request: Request) -> Ref | None:
+        """Have the core serve `request`; return the ref of the child that was started by it, if one was."""
+        ...
+
+    def find(self, id_: str) -> Ref | None:
+        """The ref of the child of that id, if it is alive."""
+        ...
+
+    def nested(self, id_: str) -> SupervisorRef | None:
+        """The supervisor that runs as the child of that id, if it is alive and one."""
+        ...
+
+    def is_stuck(self, id_: str) -> bool:
+        """Whether the child of that id was reported as stuck."""
+        ...
+
+    def statistics(self) -> SupervisorStatistics:
+        """The supervisor and everything below it, in numbers."""
+        ...
+
+
 @final
 class SupervisorRef:
     """One incarnation of a supervisor, from outside.
 
     Queries are answered at once, whatever the supervisor is doing (in OTP they wait for it). Requests are taken at any
-    time, in the order in which they come, also while a restart is being retried or a child is slow to start or stop;
-    children that are to be started are started one after another. They raise :exc:`SupervisorStopped` when the
-    supervisor is not up, or ends before it has served them. Cancelling a request leaves it standing: it will be served,
-    only nobody waits for it. A child that asks its own supervisor to stop it,
+    time, in the order in which they come, also while a restart is being retried or a child is slow to start or stop. A
+    child that is to be terminated is asked to stop at once; children that are to be started are started one after
+    another, and where the strategy ties them together not while one of them stops. Requests raise
+    :exc:`SupervisorStopped` when the supervisor is not up, or ends before it has served them. Cancelling a request
+    leaves it standing: it will be served, only nobody waits for it. A child that asks its own supervisor to stop it,
     and waits for that, waits for itself until its shutdown time is over.
     """
 
     __slots__ = ("_task",)
 
-    def __init__(self, task: SupervisorTask) -> None:
+    def __init__(self, task: Administration) -> None:
         self._task = task
 
     def __repr__(self) -> str:
@@ -97,27 +153,25 @@ class SupervisorRef:
             NotAlive: if it is not alive at this moment.
             TypeError: if it is not a supervisor.
         """
-        task = self._task.nested(id)
-        if task is None:
+        found = self._task.nested(id)
+        if found is None:
             self.ref(id)
-            if self._known(id).is_supervisor:  # it has been started just now, and its task has yet to run
+            if self._known(id).spec.is_supervisor:  # it has been started just now, and its task has yet to run
                 raise NotAlive(f"{self.path}/{id}")
             raise TypeError(f"{self.path}/{id} is not a supervisor")
-        return task.ref
+        return found
 
     def which_children(self) -> list[ChildInfo]:
         """All children, in start order (OTP: the newest first)."""
-        return [
-            ChildInfo(
-                id=state.id,
-                status=state.status,
-                stuck=self._task.is_stuck(state.id),
-                ref=None if state.incarnation is None else self._task.find(state.id),
-                reason=state.reason,
-                spec=state.spec,
-            )
-            for state in self._task.core.which()
-        ]
+        return [self._info(state) for state in self._task.core.which()]
+
+    def which_child(self, id: str) -> ChildInfo:  # noqa: A002
+        """One child, alive or not; what it costs does not depend on how many there are.
+
+        Raises:
+            ChildNotFound: if there is no such child.
+        """
+        return self._info(self._known(id))
 
     def count_children(self) -> ChildCount:
         """How many children there are, and how many of them are alive."""
@@ -129,7 +183,7 @@ class SupervisorRef:
         Raises:
             ChildNotFound: if there is no such child.
         """
-        return self._known(id)
+        return self._known(id).spec
 
     @property
     def spec(self) -> Supervisor:
@@ -140,11 +194,21 @@ class SupervisorRef:
         """The supervisor and everything below it, in numbers, with its last decisions."""
         return self._task.statistics()
 
-    def _known(self, id_: str) -> ChildSpec:
+    def _known(self, id_: str) -> ChildState:
         state = self._task.core.child(id_)
         if state is None:
             raise ChildNotFound(self.path, id_)
-        return state.spec
+        return state
+
+    def _info(self, state: ChildState) -> ChildInfo:
+        return ChildInfo(
+            id=state.id,
+            status=state.status,
+            stuck=self._task.is_stuck(state.id),
+            ref=None if state.incarnation is None else self._task.find(state.id),
+            reason=state.reason,
+            spec=state.spec,
+        )
 
     # -- requests -----------------------------------------------------------------------------------------
 

@@ -1,8 +1,7 @@
 """Timers: a message to oneself later, once or again and again.
 
-All timers of a tree are in one heap, with one task that sleeps until the first is due; a timer is an object and not a
-task, so 100 000 of them are cheap. Cancelling only marks a timer. Marked ones leave the heap when they are due, or all
-together as soon as they are the larger part of it.
+A timer is an object in the :class:`TimerHeap` of the tree and not a task, so 100 000 of them are cheap. Cancelling only
+marks it.
 
 A timer that is due goes into the mailbox itself, as the entry for its message. So it can still be cancelled there, and
 one that repeats can see that its last message has not been handled and not put another one behind it.
@@ -10,24 +9,18 @@ one that repeats can see that its last message has not been handled and not put 
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
 import trio
 
 from . import _checks as checks
 from ._entries import Entry, Handlers
-from ._part import Part
+from ._life import Life, Part
 
 if TYPE_CHECKING:
     from ._exit import ExitReason
-    from ._life import Life
-
-_FEW: Final = 64
-"""So many cancelled timers may always stay in the heap."""
 
 
 @final
@@ -82,10 +75,11 @@ class Timer(Entry):
         self.due += (missed + 1) * self._interval
         return self.due
 
-    async def act(self, actor: Handlers, life: Life) -> None:
+    async def act(self, actor: Handlers) -> None:
         """Its turn in the mailbox: handle the message, if that is still wanted."""
         self._waits_in_box = False
-        if self._life is None:
+        life = self._life
+        if life is None:
             return
         if self._interval is None:
             self._life = None
@@ -134,51 +128,3 @@ class Timers(Part):
         self.running.add(timer)
         self.life.runtime.timers.add(timer)
         return timer
-
-
-@final
-class TimerHeap:
-    """All timers of a tree, and the task that waits for the first of them."""
-
-    __slots__ = ("_cancelled", "_heap", "_numbers", "_sleep")
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Timer]] = []
-        self._numbers = itertools.count()  # timers that are due at the same time fire in the order of their making
-        self._cancelled = 0
-        self._sleep = trio.CancelScope()
-
-    def __len__(self) -> int:
-        return len(self._heap)
-
-    def add(self, timer: Timer) -> None:
-        """Have `timer` fire when it is due."""
-        heapq.heappush(self._heap, (timer.due, next(self._numbers), timer))
-        if timer.due < self._sleep.deadline:
-            self._sleep.deadline = timer.due
-
-    def forget_one(self) -> None:
-        """A timer in the heap was cancelled."""
-        self._cancelled += 1
-        if self._cancelled > max(_FEW, len(self._heap) // 2):
-            self._heap = [entry for entry in self._heap if entry[2].active]
-            heapq.heapify(self._heap)
-            self._cancelled = 0
-
-    async def run(self) -> None:
-        """Let timers fire, until cancelled."""
-        while True:
-            with trio.CancelScope() as self._sleep:
-                self._sleep.deadline = self._heap[0][0] if self._heap else math.inf
-                await trio.sleep_forever()
-            self._fire(trio.current_time())
-
-    def _fire(self, now: float) -> None:
-        while self._heap and self._heap[0][0] <= now:
-            _, _, timer = heapq.heappop(self._heap)
-            if not timer.active:
-                self._cancelled -= 1
-                continue
-            again = timer.fire(now)
-            if again is not None:
-                heapq.heappush(self._heap, (again, next(self._numbers), timer))

@@ -8,10 +8,10 @@ import trio
 
 from ._call import Request
 from ._events import MessagesDropped
-from ._part import Part
+from ._life import Life, Part
 
 if TYPE_CHECKING:
-    from ._life import Life
+    from ._exit import ExitReason
 
 
 @final
@@ -34,6 +34,19 @@ class Unread(Part):
                 lost += 1
         self.messages = []
         tell_dropped(self.life, lost)
+
+
+def close_mailbox(life: Life, reason: ExitReason) -> None:
+    """Take no more messages. What is unread is dropped, and callers told, unless it is for the next incarnation."""
+    kept = life.spec.mailbox.kept and not life.guest
+    unread = life.box.close(reason, kept=kept)
+    if life.parts is not None:
+        for part in list(life.parts.values()):
+            part.mailbox_closed()
+    if kept and unread:
+        life.part(Unread).messages = unread
+    else:
+        tell_dropped(life, len(unread))
 
 
 def tell_dropped(life: Life, count: int) -> None:

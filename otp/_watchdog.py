@@ -59,13 +59,14 @@ class WatchdogStatistics:
 class Watchdog:
     """Watches the loop in which it is entered, with `with`, until it is left. `run` and `serve` have one.
 
-    `warn_after`: seconds without a sign of life after which a stall is logged, with its culprit.
-    `stall_limit`: seconds after which the process counts as not alive; logged as an error, with a fresh
-    stack.
-    `on_stall`: called in the loop with a `LoopStalled` when a stall is over. It must not raise.
-    `clock`: seconds that also pass while the loop stalls; another one is for tests.
+    Args:
+        warn_after: Seconds without a sign of life after which a stall is logged, with its culprit.
+        stall_limit: Seconds after which the process counts as not alive; logged as an error, with a fresh stack.
+        on_stall: Called in the loop with a `LoopStalled` when a stall is over. It must not raise.
+        clock: Seconds that also pass while the loop stalls; another one is for tests.
 
-    Raises ValueError if a time is not > 0, or `stall_limit` is less than `warn_after`.
+    Raises:
+        ValueError: if a time is not > 0, or `stall_limit` is less than `warn_after`.
     """
 
     def __init__(

@@ -14,6 +14,7 @@ import trio
 from .. import _checks as checks
 from .._actor import Actor
 from .._child import Behaviour, ChildContext, current_context
+from .._life import life_at
 from .._spec import ChildSpec, Supervisor
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def crash(ref: Ref, error: BaseException | None = None) -> None:
     Raises:
         TypeError: for a supervisor.
     """
-    life = ref._life  # pyright: ignore[reportPrivateUsage]
+    life = life_at(ref)
     if life.supervisor is not None or (life.spec.is_supervisor and not life.up):
         raise TypeError(f"{ref.path} is a supervisor: make one of its children crash")
     life.fail(Injected(f"into {ref.path}") if error is None else error)

@@ -5,7 +5,8 @@ from typing import Any
 
 import trio
 
-from otp import Actor, ExitReason, Ref
+from otp import Actor, ExitReason, Ref, SupervisorRef
+from otp._supervisor import SupervisorTask
 
 
 class Boom(Exception):
@@ -80,3 +81,10 @@ class Journal:
                     await perform(self, hooks["terminate"])
 
         return Writer
+
+
+def shell_of(supervisor: SupervisorRef) -> SupervisorTask:
+    """What runs a supervisor, to look inside."""
+    task = supervisor._task
+    assert isinstance(task, SupervisorTask)
+    return task

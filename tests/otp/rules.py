@@ -361,7 +361,8 @@ class Rules:
         self.tries.pop(id_, None)
         if id_ in self.up | self.stopping:
             self.enders.setdefault(id_, []).append(request)
-            self.condemned |= {id_} & self.up
+            if id_ in self.up:
+                self._tell_to_stop(id_)
             return
         self.replies[request] = type(None)
         if id_ in self.asked:
@@ -420,15 +421,10 @@ class Rules:
             stops = []
         else:
             last = in_order[-1]
-            unfinished = last == self.coming_up and self.phase != "ending" and last not in self.enders
-            # Nobody breaks off the start, but a request is served whatever else is slow.
-            candidates = [id_ for id_ in in_order if id_ in self.enders] if unfinished else in_order
-            stops = candidates[-1:]
+            unfinished = last == self.coming_up and self.phase != "ending"
+            stops = [] if unfinished else [last]
         for id_ in stops:
-            self.orders.add(("stop", id_))
-            self.up.discard(id_)
-            self.condemned.discard(id_)
-            self.stopping.add(id_)
+            self._tell_to_stop(id_)
         if self.phase == "ending":
             if not self.up | self.stopping:
                 self.phase = "over"
@@ -442,6 +438,12 @@ class Rules:
                 self.up_since.pop(first, None)
                 self.up.add(first)
                 self.coming_up = first
+
+    def _tell_to_stop(self, id_: str) -> None:
+        self.orders.add(("stop", id_))
+        self.up.discard(id_)
+        self.condemned.discard(id_)
+        self.stopping.add(id_)
 
     def status(self, id_: str) -> str:
         if id_ in self.stopping:

@@ -279,6 +279,29 @@ async def test_a_failing_helper_is_the_crash_of_the_actor_and_cancels_its_handle
     assert type(reason.exception) is Boom
 
 
+@pytest.mark.parametrize("when", ["first", "later"])
+@pytest.mark.parametrize("mistake", ["not async", "wrong arguments"])
+async def test_a_helper_that_cannot_be_spawned_is_the_crash_of_the_actor(when, mistake):
+    """And not a reason to wait for ever for a nursery that was never opened."""
+
+    def go(actor):
+        if when == "later":
+            actor.nursery.start_soon(trio.sleep_forever)
+        if mistake == "not async":
+            actor.nursery.start_soon(lambda: None)
+        else:
+            actor.nursery.start_soon(trio.sleep, 1, 2, 3)
+
+    runtime = Runtime()
+    with capture_events(runtime) as events:
+        async with open_supervisor(Supervisor([child(Echo, restart="temporary")]), runtime=runtime) as supervisor:
+            supervisor.ref("Echo").send(go)
+            await wait_all_tasks_blocked()
+            ended = events.of(ChildExited)
+    assert isinstance(ended[0].reason, Crashed)
+    assert isinstance(ended[0].reason.exception, TypeError)
+
+
 async def test_helpers_of_an_actor_whose_init_fails_do_not_outlive_it():
     journal = Journal()
 

@@ -141,8 +141,9 @@ async def test_row_075_do_not_save_start_parameters_for_temporary_children():
         assert kept() is not None
 
 
-async def test_row_044_external_start_no_progress_log():
+async def test_row_044_external_start_no_progress_log(caplog):
     """Adapted: an automatic restart is a decision of the supervisor, and a start by request is none: so they differ."""
+    caplog.set_level(logging.INFO)
     runtime = Runtime()
     with capture_events(runtime) as events:
         async with open_supervisor(Supervisor([child(Echo, id="a")]), runtime=runtime) as supervisor:
@@ -150,9 +151,14 @@ async def test_row_044_external_start_no_progress_log():
             await supervisor.terminate_child("a")
             await supervisor.restart_child("a")
             assert events.of(SupervisorDecided) == []
+            assert {record.levelno for record in caplog.records} == {logging.INFO}
             supervisor.ref("a").send(boom)
             await wait_all_tasks_blocked()
-            assert events.one(SupervisorDecided).decision.verdict == "restart"
+            decided = events.one(SupervisorDecided)
+            assert decided.decision.verdict == "restart"
+            (line,) = [record for record in caplog.records if getattr(record, "event", None) is decided]
+            assert line.levelno == logging.WARNING
+            assert line.getMessage() == "app: a crashed (Boom): restart [1 of 3 restarts in 5 s]"
 
 
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one", "one_for_one"])

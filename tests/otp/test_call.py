@@ -1,7 +1,9 @@
 """Calls: every way for an answer to come, not to come, and to come too late. The rows are of gen_server_SUITE."""
 
 import math
+from collections import deque
 from random import Random
+from typing import Any
 
 import attrs
 import pytest
@@ -19,6 +21,7 @@ from otp import (
     Supervisor,
     call,
     child,
+    current_context,
     open_supervisor,
     send,
     whereis,
@@ -73,7 +76,7 @@ async def test_a_late_reply_is_dropped_and_counted():
         assert supervisor.runtime.late_replies == 1
 
 
-async def test_a_call_to_somebody_who_dies_while_handling_it_is_answered_at_once():
+async def test_gen_server_call_to_somebody_who_dies_while_handling_it_is_answered_at_once():
     async with echo() as supervisor:
         began = trio.current_time()
         with pytest.raises(NotAlive) as error:
@@ -267,23 +270,37 @@ async def test_answered_calls_leave_nothing_behind():
         assert len(supervisor.runtime.calls) == 0
 
 
+class _NotLookedThrough(deque[object]):
+    """A backlog that may grow, and in which nobody may look for anything."""
+
+    def _refuse(self, *_: object) -> Any:
+        raise AssertionError("somebody has looked through the backlog")
+
+    __iter__ = __reversed__ = __contains__ = __getitem__ = index = count = remove = popleft = _refuse
+
+
 async def test_gen_server_call_with_huge_message_queue_does_not_look_through_it():
     # The backlog is that of the caller: an actor with many unread messages calls another one.
-    async with open_supervisor(Supervisor([child(Echo, id="a", mailbox=100_000), child(Echo, id="b")])) as supervisor:
+    specs = [child(Echo, id="a", mailbox=500_000, shutdown="brutal"), child(Echo, id="b")]
+    async with open_supervisor(Supervisor(specs)) as supervisor:
         a, b = supervisor.ref("a"), supervisor.ref("b")
 
-        async def ask(_):
-            return [await b.call(i) for i in range(100)]
+        async def ask(actor):
+            box = actor._life.box
+            for _ in range(500_000):
+                a.send("unread")
+            unread, box.queue = box.queue, _NotLookedThrough(box.queue)
+            with pytest.raises(AssertionError, match="looked through"):
+                list(box.queue)
+            answers = [await b.call(i) for i in range(100)]
+            with pytest.raises(CallTimeout):
+                await b.call(sleeps(10), timeout=1)
+            assert len(box.queue) == len(unread)
+            box.queue = unread
+            return answers
 
-        async with trio.open_nursery() as nursery:
-
-            @nursery.start_soon
-            async def caller():
-                assert await a.call(ask) == list(range(100))
-
-            await wait_all_tasks_blocked()
-            for _ in range(50_000):
-                a.send(str)
+        assert await a.call(ask, timeout=math.inf) == list(range(100))
+        await supervisor.terminate_child("a")
 
 
 async def test_call_to_a_full_mailbox_names_the_box_and_what_to_do():
@@ -295,6 +312,26 @@ async def test_call_to_a_full_mailbox_names_the_box_and_what_to_do():
         ref.send(2)
         with pytest.raises(MailboxFull, match=r"the mailbox of app/echo is full \(2 messages\).*send_wait"):
             await ref.call("x")
+
+
+async def test_an_actor_whose_task_has_yet_to_begin_is_not_said_to_take_no_messages():
+    """It is not alive yet; that it has no mailbox would be untrue, and final."""
+    refs = []
+
+    async def before():
+        """It is up as soon as it begins, and the next child is due: but no other task has run since."""
+        ref = current_context().supervisor.ref("echo")
+        for attempt in (ref.send, ref.call, ref.send_wait):
+            with pytest.raises(NotAlive):  # noqa: PT012
+                result = attempt("x")
+                if result is not None:
+                    await result
+        with pytest.raises(NotAlive):
+            ref.request("x").result()
+        refs.append(ref)
+
+    async with open_supervisor(Supervisor([child(before, restart="temporary"), child(Echo, id="echo")])):
+        assert await refs[0].call("x") == "x"
 
 
 async def test_a_plain_task_takes_no_messages():

@@ -21,7 +21,7 @@ from otp import (
     open_supervisor,
     whereis,
 )
-from otp._protocol import Change, RestartChild, TerminateChild
+from otp._protocol import Change, RestartChild
 from otp._spec import Strategy
 from tests.otp.actors import Echo, Journal, boom, up
 from tests.otp.simulator import Simulation, a_child
@@ -295,14 +295,13 @@ async def test_the_stop_goes_on_in_the_new_order_and_a_change_comes_too_late_for
 
 
 async def test_stops_under_way_go_on_and_those_that_come_follow_the_new_order():
-    sim = Simulation("a b c").boot()
-    sim.slow_stop = {"b"}
+    sim = Simulation("a b c d", "rest_for_one").boot()
+    sim.slow_stop = {"d"}
+    sim.end("a")
     sim.took()
-    for id_ in "bac":
-        sim.send(TerminateChild(id_))
-    changed(sim, "c a b", "one_for_one")
-    sim.finish("b")
-    assert sim.took() == ["stop b", "stop a", "stop c"]
+    changed(sim, "a c b d", "rest_for_one")
+    sim.finish("d")
+    assert sim.took() == ["stop b", "stop c", "start a", "start c", "start b", "start d"]
 
 
 async def test_during_the_boot_what_was_to_start_does_and_what_is_new_does_not():

@@ -18,6 +18,7 @@ from otp import (
     open_supervisor,
 )
 from otp._deferred import Owed
+from otp._life import life_at
 from tests.otp.actors import Boom, Echo, boom, sleeps
 from tests.otp.virtual import virtual_time
 
@@ -177,7 +178,7 @@ async def test_answered_and_abandoned_calls_do_not_pile_up_in_the_actor():
         for i in range(500):
             with trio.move_on_after(0.001):
                 await ref.call(i)
-        owed = ref._life.part(Owed)
+        owed = life_at(ref).part(Owed)
         assert len(owed) == 0
         assert len(owed._requests) <= 16
 

@@ -8,13 +8,16 @@ continue and idle timeouts in test_continue_and_idle.py, aliases in test_aliases
 
 import math
 
+import attrs
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from otp import (
     Actor,
+    ActorCrashed,
     ChildExited,
+    ChildIgnored,
     Crashed,
     FailedToStart,
     Ignore,
@@ -27,12 +30,14 @@ from otp import (
     Stop,
     Supervisor,
     child,
+    current_context,
+    host,
     open_supervisor,
     send,
     whereis,
 )
 from otp.testing import capture_events, no_task_left
-from tests.otp.actors import Boom, Echo, boom
+from tests.otp.actors import Boom, Echo, boom, up
 from tests.otp.virtual import virtual_time
 
 pytestmark = virtual_time
@@ -41,18 +46,86 @@ pytestmark = virtual_time
 @pytest.mark.parametrize("name", [None, "the name"])
 async def test_gen_server_start(name):
     async with open_supervisor(Supervisor([])) as supervisor:
-        ref = await supervisor.start_child(child(Echo, id="a", name=name))
-        assert ref is not None
+        ref = up(await supervisor.start_child(child(Echo, id="a", name=name)))
         assert await ref.call("hello") == "hello"
         if name is not None:
             assert whereis(name) is ref
-            with pytest.raises(FailedToStart) as failed:
-                await supervisor.start_child(child(Echo, id="b", name=name))
-            assert isinstance(failed.value.__cause__, NameTaken)
-            assert "held by app/a" in str(failed.value.__cause__)
         await supervisor.terminate_child("a")
         with pytest.raises(NotAlive):
             await ref.call("hello")
+
+
+# The ways to start an actor, as OTP has start, start_link and start_monitor. Each says with what the start has failed,
+# None if the actor was left out, and leaves nothing behind.
+
+
+async def by_request(supervisor, spec):
+    try:
+        assert await supervisor.start_child(spec) is None
+    except FailedToStart as failed:
+        return failed.reason
+    return None
+
+
+async def with_its_supervisor(supervisor, spec):
+    try:
+        await supervisor.start_child(child(Supervisor([spec]), id="sub", restart="temporary"))
+    except FailedToStart as failed:
+        return failed.root
+    assert supervisor.supervisor("sub").which_children() == []
+    await supervisor.terminate_child("sub")
+    return None
+
+
+async def as_an_instance(supervisor, spec):
+    template = attrs.evolve(spec, name=None)
+    simple = Supervisor([template], strategy="simple_one_for_one")
+    await supervisor.start_child(child(simple, id="sub", restart="temporary"))
+    try:
+        assert await supervisor.supervisor("sub").start_instance() is None
+    except FailedToStart as failed:
+        return failed.reason
+    finally:
+        assert supervisor.supervisor("sub").which_children() == []
+        await supervisor.terminate_child("sub")
+    return None
+
+
+async def once_more(supervisor, spec):
+    await supervisor.change(Supervisor([attrs.evolve(spec, restart="permanent")]))
+    try:
+        assert await supervisor.restart_child(spec.id) is None
+    except FailedToStart as failed:
+        return failed.reason
+    finally:
+        assert [each.status for each in supervisor.which_children()] == ["stopped"]
+        await supervisor.delete_child(spec.id)
+    return None
+
+
+async def as_a_guest(supervisor, spec):
+    runtime = supervisor.runtime
+    with capture_events(runtime) as events:
+        try:
+            reason = await host(current_context(), spec)
+        except Exception as error:  # noqa: BLE001  (a guest's crash is raised)
+            return Crashed(error)
+    return None if events.of(ChildIgnored) else reason
+
+
+WAYS = [by_request, with_its_supervisor, as_an_instance, once_more, as_a_guest]
+
+
+@pytest.mark.parametrize("way", [each for each in WAYS if each is not as_an_instance])  # instances have no names
+async def test_gen_server_start_is_refused_when_somebody_has_the_name(way):
+    async with open_supervisor(Supervisor([child(Echo, id="sub", name="the name")])) as root:
+        holder = root.ref("sub")
+        await root.start_child(child(Supervisor([]), id="supervisor"))
+        reason = await way(root.supervisor("supervisor"), child(Echo, id="b", name="the name", restart="temporary"))
+        assert isinstance(reason.exception, NameTaken)
+        assert str(reason.exception) == "the name 'the name' is held by app/sub"
+        assert whereis("the name") is holder
+        assert holder.alive
 
 
 def raising(error):
@@ -68,33 +141,27 @@ class Hanging(Echo):
         await trio.sleep_forever()
 
 
+BOOM, EXIT = Boom(), ExceptionGroup("several", [Boom(), Boom()])
+
 FAILURES = {
     "stop": (raising(Stop("not today")), lambda reason: reason == Shutdown("not today")),
     "stop normal": (raising(Stop()), lambda reason: reason == Normal()),
-    "error": (raising(Boom()), lambda reason: isinstance(reason.exception, Boom)),
-    "exit": (raising(trio.TrioInternalError()), lambda reason: isinstance(reason, Crashed)),
+    "ignore": (raising(Ignore()), lambda reason: reason is None),
+    "error": (raising(BOOM), lambda reason: reason.exception is BOOM),
+    "exit": (raising(EXIT), lambda reason: reason.exception is EXIT),
     "bad value": (lambda: None, lambda reason: isinstance(reason.exception, TypeError)),
     "init timeout": (Hanging, lambda reason: isinstance(reason.exception, InitTimeout)),
 }
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("how", FAILURES)
-async def test_gen_server_loop_start_fail(how):
+async def test_gen_server_loop_start_fail(how, way):
     start, expected = FAILURES[how]
-    async with no_task_left(), open_supervisor(Supervisor([])) as supervisor:
+    spec = child(start, id="a", name="reused", init_timeout=1.0, restart="temporary")
+    async with no_task_left(), open_supervisor(Supervisor([]), log=False) as supervisor:
         for _ in range(5):
-            with pytest.raises(FailedToStart) as failed:
-                await supervisor.start_child(child(start, id="a", name="reused", init_timeout=1.0))
-            assert expected(failed.value.reason)
-            assert whereis("reused") is None
-            assert supervisor.which_children() == []
-
-
-async def test_gen_server_loop_start_fail_ignore():
-    async with no_task_left(), open_supervisor(Supervisor([])) as supervisor:
-        for _ in range(5):
-            spec = child(raising(Ignore()), id="a", name="reused", restart="temporary")
-            assert await supervisor.start_child(spec) is None
+            assert expected(await way(supervisor, spec))
             assert whereis("reused") is None
             assert supervisor.which_children() == []
 
@@ -176,18 +243,25 @@ async def test_gen_server_stop7_via_the_registry():
 
 
 async def test_gen_server_crash(caplog):
-    async with open_supervisor(Supervisor([child(Echo, id="a", restart="temporary")])) as supervisor:
-        for end in (lambda a: a.stop(), lambda a: a.stop(Shutdown("x"))):
-            supervisor.ref("a").send(end)
-            await wait_all_tasks_blocked()
-            assert [r for r in caplog.records if r.levelname == "WARNING"] == []
-            await supervisor.start_child(child(Echo, id="a", restart="temporary"))
-        supervisor.ref("a").send(boom)
-        await wait_all_tasks_blocked()
+    runtime = Runtime()
+    spec = child(Echo, id="a", restart="temporary")
+    with capture_events(runtime) as events:
+        async with open_supervisor(Supervisor([spec]), runtime=runtime) as supervisor:
+            for end in (lambda a: a.stop(), lambda a: a.stop(Shutdown("x"))):
+                supervisor.ref("a").send(end)
+                await wait_all_tasks_blocked()
+                assert [r for r in caplog.records if r.levelname == "WARNING"] == []
+                assert events.of(ActorCrashed) == []
+                await supervisor.start_child(spec)
+            supervisor.ref("a").send(lambda a: setattr(a, "total", 3))
+            with pytest.raises(NotAlive):
+                await supervisor.ref("a").call(boom)
     lines = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     assert len(lines) == 2
     assert lines[0].startswith("app/a #3 ended: crashed (Boom; at actors.py:")
     assert lines[1] == "app: a crashed (Boom): forget it [0 of 3 restarts in 5 s]"
+    report = events.one(ActorCrashed)
+    assert (report.path, report.state, report.message, report.caller) == ("app/a", {"total": 3}, boom, "app")
 
 
 async def test_gen_server_cast_comes_in_order_and_to_nobody_is_an_error_at_once():

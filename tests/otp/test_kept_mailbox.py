@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import pytest
 import trio
+from attrs import evolve
 from trio.testing import wait_all_tasks_blocked
 
 from otp import (
@@ -187,6 +188,38 @@ async def test_what_belongs_to_the_old_incarnation_is_not_handed_over():
     assert turns == []
 
 
+async def test_a_turn_is_not_for_the_next_incarnation_which_could_not_begin_before_its_helper_has_ended():
+    _, actor = keeper()
+    turns = []
+
+    async def helper(a):
+        async def turn():
+            turns.append("never")
+
+        with trio.CancelScope(shield=True), pytest.raises(NotAlive):
+            await a.in_turn(turn)
+
+    async with Tree(actor).supervisor as supervisor:
+        ref = supervisor.ref("k")
+        ref.send(lambda a: a.nursery.start_soon(helper, a))
+        ref.send(crash_later)
+        await trio.sleep(2)
+        assert supervisor.ref("k").incarnation == 2
+    assert turns == []
+
+
+async def test_nobody_is_shown_the_next_incarnation_as_the_one_that_was_to_be_inspected():
+    _, actor = keeper()
+    async with Tree(actor).supervisor as supervisor:
+        ref = supervisor.ref("k")
+        ref.send(crash_later)
+        await wait_all_tasks_blocked()
+        with pytest.raises(NotAlive):
+            await ref.inspect()
+        await wait_all_tasks_blocked()
+        assert (await supervisor.ref("k").inspect()).incarnation == 2
+
+
 @pytest.mark.parametrize("how", ["transient", "temporary", "parked", "terminated", "terminated in backoff"])
 async def test_without_a_next_incarnation_it_is_dropped_and_the_callers_are_told(how):
     ways: dict[str, dict[str, Any]] = {
@@ -313,6 +346,38 @@ async def test_a_supervisor_that_stops_drops_everything():
         assert events.one(MessagesDropped).count == 1
     with pytest.raises(NotAlive):
         call.result()
+
+
+@pytest.mark.parametrize("shutdown", ["infinity", "brutal"])
+async def test_a_supervisor_that_stops_drops_everything_at_once_and_not_when_its_last_child_has_ended(shutdown):
+    """In order, and when it is cut short; be it kept for one that was down before, or one that goes down now."""
+
+    async def takes_long():
+        with current_context().cleanup():
+            await trio.sleep(100)
+
+    log, actor = keeper()
+    spec = child(actor, id="k", mailbox=Mailbox(kept=True), backoff=Backoff(initial=1000, cap=1000), shutdown=1)
+    below = Supervisor([child(takes_long, id="long", shutdown=200), spec, evolve(spec, id="l")])
+    runtime = Runtime()
+    with capture_events(runtime) as events:
+        tree = Supervisor([child(below, id="below", shutdown=shutdown)])
+        async with open_supervisor(tree, runtime=runtime, log=False) as supervisor, trio.open_nursery() as nursery:
+            calls = []
+            for id_, message in (("k", boom), ("l", sleeps(50))):
+                ref = supervisor.supervisor("below").ref(id_)
+                ref.send(message)
+                ref.send("1")
+                calls.append(ref.request("call"))
+            await wait_all_tasks_blocked()
+            nursery.start_soon(supervisor.terminate_child, "below")
+            await trio.sleep(2)
+            assert supervisor.which_children()[0].status == "stopping"
+            for call in calls:
+                with pytest.raises(NotAlive, match="app/below"):
+                    call.result()
+            assert [event.count for event in events.of(MessagesDropped)] == [1, 1]
+    assert log == []
 
 
 async def test_without_kept_nothing_is_kept():

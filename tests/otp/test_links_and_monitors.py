@@ -26,8 +26,9 @@ from otp import (
     open_supervisor,
     whereis,
 )
+from otp._life import life_at
 from otp._links import Links
-from otp._monitors import Monitoring, Monitors
+from otp._monitoring import Monitoring, Monitors
 from otp.testing import capture_events, no_task_left
 from tests.otp.actors import Boom, Echo, boom, perform, sleeps
 from tests.otp.virtual import virtual_time
@@ -230,11 +231,11 @@ async def test_monitors_of_those_who_are_gone_leave_nothing_with_the_target():
     async with tree() as supervisor:
         w, t = supervisor.ref("w"), supervisor.ref("t")
         await w.call(lambda a: [a.monitor(t) for _ in range(5)])
-        assert len(t._life.part(Monitors).placed) == 5
+        assert len(life_at(t).part(Monitors).placed) == 5
         w.send(boom)
         await wait_all_tasks_blocked()
-        assert len(t._life.part(Monitors).placed) == 0
-        assert len(w._life.part(Monitoring).monitors) == 0
+        assert len(life_at(t).part(Monitors).placed) == 0
+        assert len(life_at(w).part(Monitoring).monitors) == 0
 
 
 async def test_a_monitor_of_an_earlier_incarnation_tells_the_next_nothing():
@@ -471,4 +472,5 @@ async def test_a_ring_of_links_goes_down_together_and_leaves_nothing():
             refs[7].send(boom)
             await wait_all_tasks_blocked()
             assert len(exits(events)) == n
-            assert not any(ref._life.part(Links).tells or ref._life.part(Links).hears for ref in refs)
+            links = [life_at(ref).part(Links) for ref in refs]
+            assert not any(each.tells or each.hears for each in links)

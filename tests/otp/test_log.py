@@ -41,6 +41,27 @@ async def test_a_crash_reads_well(caplog):
     ]
 
 
+@pytest.mark.parametrize(
+    ("shutdown", "line"),
+    [
+        (5.0, "INFO app/slow #1 stopped: shutdown"),
+        (1.0, "WARNING app/slow #1 stopped too late: killed"),
+        ("brutal", "INFO app/slow #1 stopped: killed"),
+    ],
+)
+async def test_who_did_not_stop_in_its_time_is_a_warning_and_brutal_is_what_was_wanted(shutdown, line, caplog):
+    """OTP's ``shutdown_error``."""
+
+    class Slow(Echo):
+        async def terminate(self, reason):
+            await trio.sleep(3)
+
+    caplog.set_level(logging.INFO)
+    async with open_supervisor(Supervisor([child(Slow, id="slow", shutdown=shutdown)])):
+        pass
+    assert f"{caplog.records[-1].levelname} {caplog.records[-1].getMessage()}" == line
+
+
 async def test_the_traceback_follows_at_debug_and_the_event_is_in_the_record(caplog):
     caplog.set_level(logging.DEBUG)
     async with open_supervisor(Supervisor([child(Echo, restart="temporary")])) as supervisor:
@@ -50,6 +71,32 @@ async def test_the_traceback_follows_at_debug_and_the_event_is_in_the_record(cap
     assert traceback.levelname == "DEBUG"
     assert isinstance(traceback.exc_info[1], Boom)
     assert all(hasattr(r, "event") for r in caplog.records if r.name == "otp")
+
+
+async def test_a_state_and_a_message_that_cannot_be_shown_do_not_end_the_log(caplog):
+    """The log was taken for a broken subscriber, and nothing more was written of the whole tree."""
+
+    class HalfMade:
+        def __repr__(self):
+            raise AttributeError("not there yet")
+
+    class Holds(Echo):
+        async def init(self):
+            self.half = HalfMade()
+
+        async def handle_message(self, message):
+            raise Boom
+
+    caplog.set_level(logging.DEBUG)
+    async with open_supervisor(Supervisor([child(Holds)])) as supervisor:
+        supervisor.ref("Holds").send(HalfMade())
+        await wait_all_tasks_blocked()
+    lines = [r.getMessage() for r in caplog.records if r.name == "otp"]
+    assert lines[1] == (
+        "app/Holds #1 crashed while handling <a HalfMade whose repr failed: AttributeError: not there yet>; "
+        "its state: <a dict whose repr failed: AttributeError: not there yet>"
+    )
+    assert lines[-1] == "app/Holds #2 stopped: shutdown"
 
 
 async def test_without_log_nothing_is_written(caplog):

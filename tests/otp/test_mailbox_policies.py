@@ -112,6 +112,41 @@ async def test_drop_oldest(autojump_clock):
     assert told == [(1, "dropped", 1), (2, "dropped", 2)]
 
 
+@pytest.mark.parametrize("when_full", ["drop_oldest", "drop_newest", Divert("b")])
+async def test_a_subscriber_may_send_what_it_is_told_to_the_mailbox_that_is_full(autojump_clock, when_full):
+    """It was told of that, too, and so on; at the end of the stack it was taken for broken and removed."""
+    stage, told = Stage(), []
+
+    def forward(event):
+        told.append(event.count)
+        send("a", event)
+        assert isinstance(request("a", "question")._error, MailboxFull)
+
+    b = child(lambda: Gate(stage.diverted, stage.gate), id="b", name="b")
+    async with stage.open(b, stage.actor(Mailbox(2, when_full=when_full))):
+        stage.runtime.events.subscribe(forward, MailboxOverflowed)
+        await fill(1, 2, 3, 4)
+        assert told == [1, 3]
+        assert box_of("a").overflowed == 4
+        assert box_of("a").unread == 2
+        assert stage.runtime.events.wants(MailboxOverflowed)
+        stage.gate.set()
+        await wait_all_tasks_blocked()
+    assert stage.log == (["wait", 3, 4] if when_full == "drop_oldest" else ["wait", 1, 2])
+
+
+async def test_a_subscriber_cannot_push_out_the_call_of_which_it_is_told(autojump_clock):
+    """Its caller does not wait yet, and so cannot be told; trio did not survive it."""
+    stage = Stage()
+    async with stage.open(stage.actor(Mailbox(1, when_full="drop_oldest"))):
+        stage.runtime.events.subscribe(lambda event: send("a", event), MailboxOverflowed)
+        await fill(1)
+        with trio.move_on_after(0) as expired:
+            await call("a", "question")
+        assert expired.cancelled_caught
+        stage.gate.set()
+
+
 async def test_a_call_that_is_dropped_as_the_oldest_raises_in_its_caller(autojump_clock):
     stage = Stage()
     async with stage.open(stage.actor(Mailbox(1, when_full="drop_oldest"))), trio.open_nursery() as nursery:

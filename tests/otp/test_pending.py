@@ -230,6 +230,19 @@ async def test_a_call_is_in_one_collection_at_most():
             PendingCalls().add(pending)
 
 
+async def test_an_abandoned_call_is_not_waited_for_in_a_collection_either():
+    async with echo() as supervisor:
+        pending, late = supervisor.ref("echo").request("x"), supervisor.ref("echo").request(sleeps(5))
+        pending.abandon()
+        with pytest.raises(CallTimeout):
+            await late.receive(timeout=1)
+        for abandoned in (pending, late):
+            collection = PendingCalls()
+            with pytest.raises(ValueError, match="must not have been abandoned"):
+                collection.add(abandoned)
+            assert len(collection) == 0
+
+
 async def test_handles_that_are_dropped_leave_nothing_behind():
     async with echo() as supervisor:
         ref = supervisor.ref("echo")

@@ -254,6 +254,25 @@ async def test_drain_waits_for_those_who_have_something_to_finish():
         assert supervisor.ref("c1").alive  # nothing is stopped by it
 
 
+async def test_all_who_drain_come_back_when_the_work_is_done():
+    done = trio.Event()
+
+    async def consumer():
+        with current_context().drains():
+            await done.wait()
+        await trio.sleep_forever()
+
+    async with open_supervisor(Supervisor([child(consumer)])) as supervisor, trio.open_nursery() as nursery:
+        await wait_all_tasks_blocked()
+        began = trio.current_time()
+        for _ in range(2):
+            nursery.start_soon(supervisor.runtime.drain, began + 100)
+            await wait_all_tasks_blocked()
+        done.set()
+        await wait_all_tasks_blocked()
+        assert not nursery.child_tasks
+
+
 async def test_drain_comes_back_at_once_when_nobody_has_work():
     async with open_supervisor(Supervisor([child(Echo)])) as supervisor:
         began = trio.current_time()
@@ -290,6 +309,14 @@ async def test_conditions_make_it_unready_until_cleared():
         ref.send(boom)
         await wait_all_tasks_blocked()
         assert runtime.readiness().ok  # whoever has ended depends on nothing
+
+
+async def test_who_has_ended_sets_no_condition_that_nobody_would_ever_clear():
+    async with open_supervisor(Supervisor([child(Echo, id="a")])) as supervisor:
+        context = await supervisor.ref("a").call(lambda a: a.context)
+        await supervisor.terminate_child("a")
+        context.condition("store", ok=False)
+        assert supervisor.runtime.readiness().ok
 
 
 async def test_readiness_before_and_after():

@@ -2,13 +2,14 @@
 
 import logging
 import math
+import signal
 
 import pytest
 import trio
 import trio.lowlevel
 from trio.testing import wait_all_tasks_blocked
 
-from otp import Actor, Behaviour, Killed, RestartBudget, Supervisor, child, send
+from otp import Actor, Behaviour, ChildStuck, Killed, RestartBudget, Supervisor, child, current_context, send
 from otp._probes import Answer
 from otp._service import DRAINED, FAILED, ServicePhase, _Service
 from otp._settings import RunSettings
@@ -212,6 +213,35 @@ async def test_reports_what_it_waits_for(autojump_clock, caplog):
         "draining, 15.0 s left, waiting for app/jobs",
         "stopping, 10.0 s left, waiting for app/jobs",
     ]
+
+
+async def test_a_service_can_be_told_to_stop_when_something_is_stuck(autojump_clock):
+    """As docs/supervisors_in_depth.md says. Otherwise its group would wait for it, in a process that seems well."""
+
+    async def deaf():
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(30)
+
+    async def fails():
+        await trio.sleep(3)
+        raise ValueError
+
+    async def watch():
+        current_context().runtime.events.subscribe(lambda _: signal.raise_signal(signal.SIGTERM), ChildStuck)
+        await trio.sleep_forever()
+
+    group = Supervisor([child(deaf, shutdown=1.0), child(fails)], strategy="one_for_all")
+    service = Service([child(watch), child(group, id="group")])
+    put_back = service.stop_request.obey_signals()
+    try:
+        assert await service.run_and_ask() == DRAINED
+    finally:
+        put_back()
+    assert service.stop_request.by == "SIGTERM"
+    assert service.phases == [("serving", 0), ("draining", 9), ("stopping", 9), ("stopped", 33)]
 
 
 async def test_giving_up_is_a_failure_with_its_cause_in_the_log(autojump_clock, caplog):

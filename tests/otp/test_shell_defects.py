@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import weakref
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -15,6 +17,7 @@ from otp import (
     Actor,
     Backoff,
     Crashed,
+    FailedToStart,
     Mailbox,
     MessagesDropped,
     Normal,
@@ -241,6 +244,56 @@ def test_nor_does_the_ref_of_one_that_was_terminated():
             assert heavy() is None
             with pytest.raises(NotAlive):
                 ref.send("late")
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("address", ["alias", "reply_alias", "context"])
+def test_nor_does_another_address_if_there_never_was_a_ref(address):
+    kept = []
+
+    class Crashes(Holds):
+        async def init(self):
+            await super().init()
+            found = getattr(self, address)
+            kept.extend([found() if callable(found) else found, weakref.ref(self.heavy)])
+            self.after(1, crashes)
+
+    async def main():
+        async with open_supervisor(Supervisor([child(Crashes, id="a", restart="temporary")]), log=False):
+            await trio.sleep(2)
+            gc.collect()
+            assert kept[1]() is None
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("address", ["ref", "supervisor"])
+@pytest.mark.parametrize("how", ["gives up", "rolls back"])
+def test_nor_does_the_ref_of_a_supervisor_that_has_ended_of_it(address, how):
+    kept: list[Any] = []
+
+    class Crashes(Holds):
+        async def init(self):
+            await super().init()
+            below = self.context.supervisor
+            kept.extend([below if address == "supervisor" else root[0].ref("below"), weakref.ref(self.heavy)])
+            if how == "rolls back":
+                raise ValueError
+            self.after(1, crashes)
+
+    root = []
+
+    async def main():
+        below = child(Supervisor([child(Crashes, id="a")], intensity=0), id="below", restart="temporary")
+        async with open_supervisor(Supervisor([]), log=False) as supervisor:
+            root.append(supervisor)
+            with suppress(FailedToStart):
+                await supervisor.start_child(below)
+            await trio.sleep(2)
+            gc.collect()
+            assert not kept[0].alive
+            assert kept[1]() is None
 
     run_virtual(main)
 

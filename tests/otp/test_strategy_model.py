@@ -255,7 +255,7 @@ class CoreMachine(RuleBasedStateMachine):
         assert self.live[action.id] == action.incarnation, "the wrong incarnation"
         assert action.id not in self.stopping, "stopped twice"
         if self.core.spec.strategy != "simple_one_for_one":
-            assert not self.stopping, "two stops at a time"
+            assert not self.stopping or action.id in self.model.enders, "two stops at a time"
             if self.model.phase == "ending":
                 order = [state.id for state in self.core.which()]
                 assert action.id == [id_ for id_ in order if id_ in self.live][-1], "not in reverse order"

@@ -475,14 +475,24 @@ def test_row_056_tree_counts_supervisors():
 # -- misc
 
 
-def test_rows_071_072_count_children():
-    sim = Simulation("w", "simple_one_for_one").boot()
+@pytest.mark.parametrize("how", ["terminate", "end"])
+@pytest.mark.parametrize("supervisors", [False, True], ids=["workers", "supervisors"])
+def test_rows_071_072_count_children(supervisors: bool, how: str):
+    def count(instances: int) -> ChildCount:
+        of_kind = (instances, 0) if supervisors else (0, instances)
+        return ChildCount(specs=1, active=instances, supervisors=of_kind[0], workers=of_kind[1])
+
+    template = child(Supervisor([]) if supervisors else lambda: None, id="w", restart="temporary")
+    sim = Simulation([template], "simple_one_for_one").boot()
     for _ in range(1000):
         sim.spawn()
-    assert sim.core.count() == ChildCount(specs=1, active=1000, supervisors=0, workers=1000)
+    assert sim.core.count() == count(1000)
     for number in range(1, 1001):
-        sim.ask(TerminateChild(f"w:{number}"))
-    assert sim.core.count() == ChildCount(specs=1, active=0, supervisors=0, workers=0)
+        if how == "terminate":
+            sim.ask(TerminateChild(f"w:{number}"))
+        else:
+            sim.end(f"w:{number}", Killed())
+        assert sim.core.count() == count(1000 - number)
 
 
 def test_row_073_count_restarting_children():
@@ -502,16 +512,25 @@ def test_row_073_count_restarting_children():
 
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all", "rest_for_one"])
+@pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
 @pytest.mark.parametrize("how", [Killed(), Normal(), CRASH, None])
-def test_row_076_do_not_save_child_specs_for_temporary_children(strategy: Strategy, how: ExitReason | None):
+def test_row_076_do_not_save_child_specs_for_temporary_children(
+    strategy: Strategy, restart: Restart, how: ExitReason | None
+):
     sim = Simulation([], strategy).boot()
-    sim.add(a_child("a", "temporary"))
-    assert refused(sim.add(a_child("a", "temporary")), AlreadyStarted)
+    sim.add(a_child("a", restart))
+    assert refused(sim.add(a_child("a", restart)), AlreadyStarted)
     if how is None:
         sim.ask(TerminateChild("a"))
     else:
         sim.end("a", how)
-    assert sim.add(a_child("a", "temporary")).error is None
+    again = sim.add(a_child("a", restart))
+    if restart == "temporary":
+        assert again.error is None
+    elif how is None or (restart == "transient" and how == Normal()):
+        assert refused(again, AlreadyPresent)
+    else:
+        assert refused(again, AlreadyStarted)
 
 
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
@@ -564,7 +583,8 @@ def test_row_081_hanging_restart_loop_rest_for_one():
     assert sim.outcome == Stopped(Shutdown())
 
 
-def test_row_082_hanging_restart_loop_simple():
+@pytest.mark.parametrize("then", ["terminate", "stop"])
+def test_row_082_hanging_restart_loop_simple(then: str):
     sim = Simulation("w", "simple_one_for_one", intensity=1000).boot()
     sim.spawn()
     sim.spawn()
@@ -573,6 +593,13 @@ def test_row_082_hanging_restart_loop_simple():
     for _ in range(5):
         sim.settle_once()
         assert sim.statuses() == {"w:1": "restarting", "w:2": "running"}
+        for request in (RestartChild("w:1"), DeleteChild("w:1")):
+            assert refused(sim.ask(request), WrongStrategy)
+        assert sim.core.count() == ChildCount(specs=1, active=1, supervisors=0, workers=2)
+    if then == "stop":
+        sim.stop()
+        assert sim.outcome == Stopped(Shutdown())
+        return
     assert sim.ask(TerminateChild("w:1")).error is None
     sim.settle()
     assert sim.statuses() == {"w:2": "running"}

@@ -8,7 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from otp import ChildExited, ChildStuck, FailedToStart, Runtime, Supervisor, child, open_supervisor
 from otp.testing import capture_events, no_task_left
-from tests.otp.actors import Boom, Echo, boom, up
+from tests.otp.actors import Boom, Echo, boom, shell_of, up
 from tests.otp.virtual import virtual_time
 
 pytestmark = virtual_time
@@ -150,7 +150,7 @@ async def test_nothing_is_remembered_of_those_that_have_ended():
             await wait_all_tasks_blocked()
             await supervisor.terminate_child(ref.id)
         await wait_all_tasks_blocked()
-        assert supervisor._task._overdue._expected == []
+        assert shell_of(supervisor)._overdue._expected == []
 
 
 @pytest.mark.parametrize("shutdown", [1000.0, "infinity"])

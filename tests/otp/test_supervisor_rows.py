@@ -42,7 +42,7 @@ from otp import (
 )
 from otp._protocol import TerminateChild
 from otp.testing import capture_events, no_task_left
-from tests.otp.actors import Boom, Echo, Journal, boom
+from tests.otp.actors import Boom, Echo, Journal, boom, shell_of
 from tests.otp.virtual import virtual_time
 
 pytestmark = virtual_time
@@ -193,6 +193,18 @@ async def test_row_013_sup_start_map():
         assert supervisor.get_childspec("sub").shutdown == "infinity"
         with pytest.raises(ChildNotFound, match="app: child 'nobody' is not known"):
             supervisor.get_childspec("nobody")
+
+
+async def test_row_014_sup_start_map_simple():
+    template = child(lambda host, port: Echo(), id="t", restart="transient", shutdown=7.0)
+    async with open_supervisor(Supervisor([template], strategy="simple_one_for_one")) as supervisor:
+        ref = await supervisor.start_instance("host", 5432)
+        assert ref is not None
+        spec = supervisor.get_childspec(ref.id)
+        assert (spec.id, spec.restart, spec.shutdown) == ("t:1", "transient", 7.0)
+        for stranger in ("t", "t:2", "stranger"):
+            with pytest.raises(ChildNotFound):
+                supervisor.get_childspec(stranger)
 
 
 # -- sup_stop
@@ -508,7 +520,21 @@ async def test_row_055_child_unlink():
     # A child cannot leave its nursery; the nearest thing is one that ignores its cancellation for a long time.
     async with open_supervisor(Supervisor([child(deaf, shutdown=1.0), child(Echo)])) as supervisor:
         await wait_all_tasks_blocked()
-        await supervisor.terminate_child("deaf")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.terminate_child, "deaf")
+            await trio.sleep(10)
+            assert [(each.id, each.status, each.stuck) for each in supervisor.which_children()] == [
+                ("deaf", "stopping", True),
+                ("Echo", "running", False),
+            ]
+            assert await supervisor.start_child(child(Echo, id="added")) is not None
+            await crash(supervisor, "Echo")
+            await supervisor.terminate_child("added")
+            await supervisor.delete_child("added")
+            with pytest.raises(ChildRunning):
+                await supervisor.restart_child("deaf")
+            assert trio.current_time() == 10
+        assert trio.current_time() == 20
         assert statuses(supervisor) == {"deaf": "stopped", "Echo": "running"}
 
 
@@ -625,7 +651,7 @@ async def test_row_080_who_is_waiting_is_served_before_the_next_try():
     runtime = Runtime()
     async with open_supervisor(Supervisor([child(Broken, id="a")], intensity=100), runtime=runtime) as supervisor:
         # Asked before the supervisor hears that its first try has failed.
-        task = supervisor._task
+        task = shell_of(supervisor)
         runtime.events.subscribe(lambda _: task._post(TerminateChild("a")), ChildStartFailed)
         supervisor.ref("a").send(boom)
         await wait_all_tasks_blocked()
@@ -689,19 +715,40 @@ async def test_row_091_already_started_outside_supervisor():
 async def test_row_092_which_children():
     async with open_supervisor(Supervisor([])) as supervisor:
         assert supervisor.which_children() == []
-        spec = child(Echo, id="a")
+
+        def look():
+            (info,) = supervisor.which_children()
+            assert supervisor.which_child("a") == info
+            return info.status, info.ref, info.reason
+
+        spec = child(Echo, id="a", backoff=Backoff(initial=1.0))
         ref = await supervisor.start_child(spec)
-        (info,) = supervisor.which_children()
-        assert (info.id, info.status, info.ref, info.spec, info.stuck) == ("a", "running", ref, spec, False)
+        assert look() == ("running", ref, None)
+        info = supervisor.which_child("a")
+        assert (info.id, info.spec, info.stuck) == ("a", spec, False)
+        await crash(supervisor, "a")
+        assert look()[:2] == ("restarting", None)
         await supervisor.terminate_child("a")
-        (info,) = supervisor.which_children()
-        assert (info.status, info.ref) == ("stopped", None)
+        assert look() == ("stopped", None, Shutdown())
         again = await supervisor.restart_child("a")
-        (info,) = supervisor.which_children()
-        assert (info.status, info.ref) == ("running", again)
+        assert look() == ("running", again, None)
         await supervisor.terminate_child("a")
         await supervisor.delete_child("a")
         assert supervisor.which_children() == []
+        with pytest.raises(ChildNotFound, match="app: child 'a' is not known"):
+            supervisor.which_child("a")
+
+
+async def test_row_093_which_children_simple_one_for_one():
+    async with open_supervisor(Supervisor([child(Echo, id="t")], strategy="simple_one_for_one")) as supervisor:
+        ref = await supervisor.start_instance()
+        assert ref is not None
+        assert [supervisor.which_child("t:1")] == supervisor.which_children()
+        assert supervisor.which_child("t:1").ref is ref
+        await supervisor.terminate_child("t:1")
+        for id_ in ("t:1", "t"):
+            with pytest.raises(ChildNotFound):
+                supervisor.which_child(id_)
 
 
 # -- beyond the rows: what only the shell can get wrong

@@ -9,6 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from otp import Actor, Supervisor, child, open_supervisor
+from otp._life import life_at
 from otp._timers import Timers
 from otp.testing import living_tasks
 from tests.otp.actors import Boom, boom, perform, sleeps
@@ -208,7 +209,7 @@ async def test_a_hundred_thousand_timers_need_no_task_and_leave_when_cancelled()
         for timer in timers:
             timer.cancel()
         assert len(heap) <= 64
-        assert ref._life.part(Timers).running == set()
+        assert life_at(ref).part(Timers).running == set()
     assert log == []
 
 

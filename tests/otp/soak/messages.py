@@ -20,6 +20,7 @@ from otp import (
     WhenFull,
 )
 from otp._call import Query, Request
+from otp._life import Life
 from tests.otp.soak.world import Question
 
 if TYPE_CHECKING:
@@ -189,18 +190,25 @@ def poison_message(world: World, event: PoisonMessage) -> None:
 
 def no_room(world: World, ref: Ref, note: Note) -> None:
     """Somebody was told that there is no room."""
-    record, box = world.by_ref[ref], ref._box
-    when_full = box.target.spec.mailbox.when_full
-    world.claim(box.statistics().unread >= box.target.spec.mailbox.limit, f"{record} refuses {note}, but has room")
+    record, box, spec = world.by_ref[ref], ref._box, mailbox_of(ref)
+    when_full = spec.when_full
+    world.claim(box.statistics().unread >= spec.limit, f"{record} refuses {note}, but has room")
     world.claim(when_full != "drop_newest", f"{record} refuses {note}, but is to drop it")
     if when_full == "drop_oldest":
         older = [each for each in box.queue if isinstance(each, Note | Overflow) or is_call(each)]
         world.claim(not older, f"{record} refuses {note} at {trio.current_time()}, but could drop {older}")
 
 
+def mailbox_of(ref: Ref) -> Mailbox:
+    """The spec of the mailbox that it leads to now, which may be a guest's."""
+    life = ref._box.target
+    assert isinstance(life, Life)
+    return life.spec.mailbox
+
+
 def is_full(ref: Ref) -> bool:
     """Whether it must refuse what is sent to it now."""
-    mailbox = ref._box.target.spec.mailbox
+    mailbox = mailbox_of(ref)
     return mailbox.when_full == "refuse" and ref.mailbox().unread >= mailbox.limit
 
 

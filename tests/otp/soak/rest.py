@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from otp.testing import living_tasks, outline, settle
+from tests.otp.actors import shell_of
 from tests.otp.soak import addresses, calls, messages, ties
 from tests.otp.soak.client import supervisors
 
@@ -35,7 +36,7 @@ async def come_to_rest(world: World, root: SupervisorRef) -> bool:
 
 def is_busy(supervisor: SupervisorRef) -> bool:
     statuses = {info.status for info in supervisor.which_children()}
-    return not statuses <= {"running", "stopped", "parked"} or bool(supervisor._task._waiting)
+    return not statuses <= {"running", "stopped", "parked"} or bool(shell_of(supervisor)._waiting)
 
 
 def is_busy_leaf(world: World, record: Record) -> bool:
@@ -57,12 +58,12 @@ def check_rest(world: World, root: SupervisorRef) -> None:
     known = {f"{each.path}/{info.id}" for each in trees for info in each.which_children() if info.status == "running"}
     known |= {record.path for record in guests}  # their hosts look after them
     world.claim(truth == known, f"children that only live: {truth - known}, that are only known: {known - truth}")
-    lives = [*(life for each in trees for life in each._task._lives.values()), *(record.life for record in guests)]
+    lives = [*(life for each in trees for life in shell_of(each)._lives.values()), *(record.life for record in guests)]
     world.claim({life.path for life in lives} == known, "a supervisor keeps what has ended")
     names = {record.name: path for path, record in world.alive.items() if record.name is not None}
     world.claim({name: ref.path for name, ref in runtime.registry.names().items()} == names, "names are left over")
     for each in trees:
-        task = each._task
+        task = shell_of(each)
         world.claim(not (task._inbox or task._waiting or task._overdue.stuck), f"{each} has something left")
         world.claim(not task._unread, f"{each} keeps messages for nobody")
     check_what_was_under_way(world)
@@ -75,7 +76,7 @@ def check_rest(world: World, root: SupervisorRef) -> None:
     helpers = sum(life.helpers is not None for life in lives)
     own = sum(record.tasks for record in world.alive.values())
     expected = 3 + len(lives) + helpers + own  # the root, and who watches calls and timers
-    ours = [task for task in living_tasks() if belongs_to(task, root._task._life.parent.nursery.parent_task)]
+    ours = [task for task in living_tasks() if belongs_to(task, shell_of(root)._life.parent.nursery.parent_task)]
     if len(ours) != expected:
         world.claim(False, f"{expected} tasks there should be, but there are {sorted(t.name for t in ours)}")
 

@@ -16,7 +16,7 @@ import trio
 
 from otp import ExitReason, Group, Mailbox, Monitor, Ref, ReplyAlias, Runtime, current_context
 from otp._child import life_of
-from otp._life import Life
+from otp._life import Life, life_at
 from tests.otp.soak.checked_core import CheckedCore
 
 if TYPE_CHECKING:
@@ -206,8 +206,9 @@ class World:
         return ref in self.revoked or (record is not None and not record.alive)
 
     def refuses(self, ref: Ref) -> bool:
-        """Whether who is addressed by it may say that nobody is there: it is ending, or about to."""
+        """Whether who is addressed by it may say that nobody is there: it is ending, or about to, or yet to begin."""
         record = self.by_ref.get(ref)
         if record is not None and record.kind == "host":
             return True  # that may be its guest, which comes and goes
-        return ref in self.revoked or ref._life.stop_asked or ref._life.box.reason is not None
+        life = life_at(ref)
+        return ref in self.revoked or life.stop_asked or life.box.reason is not None or not life.begun
