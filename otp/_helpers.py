@@ -23,26 +23,31 @@ class Helpers:
     scheduler pass, and has to be opened before anybody knows whether it will be used; this is made on first use.
     """
 
-    __slots__ = ("_cancelled", "_closed", "_early", "_fail", "_nursery", "_opened")
+    __slots__ = ("_cancelled", "_closed", "_closing", "_early", "_fail", "_nursery", "_opened")
 
     def __init__(self, around: trio.Nursery, whose: str, fail: Callable[[BaseException], None]) -> None:
         self._fail = fail
         self._nursery: trio.Nursery | None = None
         self._early: list[Callable[[trio.Nursery], None]] = []
         self._cancelled = False
+        self._closing = False
         self._opened = trio.Event()
         self._closed = trio.Event()
         around.start_soon(self._run, name=f"helpers of {whose}")
 
     def start_soon(self, async_fn: Callable[[*Ts], Awaitable[object]], *args: *Ts, name: object = None) -> None:
-        """Run ``async_fn(*args)`` in a task beside the actor's handlers, as :meth:`trio.Nursery.start_soon` does."""
+        """Run ``async_fn(*args)`` in a task beside the actor's handlers, as :meth:`trio.Nursery.start_soon` does.
+
+        When another helper has failed, or the actor was cancelled, the handler that is running goes on to its next
+        await; what it starts until then is cancelled before it has begun.
+        """
 
         def spawn(nursery: trio.Nursery) -> None:
             nursery.start_soon(async_fn, *args, name=name)
 
         if self._nursery is None:
             self._early.append(spawn)
-        else:
+        elif self._cancelled or not self._closing:
             spawn(self._nursery)
 
     async def start(self, async_fn: Callable[..., Awaitable[object]], *args: object, name: object = None) -> Any:
@@ -73,7 +78,10 @@ class Helpers:
                 early, self._early = self._early, []
                 for spawn in early:
                     spawn(self._nursery)
-                await trio.sleep_forever()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    self._closing = True
             if not self._cancelled and trio.current_effective_deadline() > -math.inf:
                 # Nobody cancelled that nursery. It did so itself, which is what a nursery makes of a Cancelled that a
                 # task has got from somewhere else and raises, and then it takes it for its own and drops it.

@@ -279,6 +279,42 @@ async def test_a_failing_helper_is_the_crash_of_the_actor_and_cancels_its_handle
     assert type(reason.exception) is Boom
 
 
+async def test_what_a_handler_starts_after_a_helper_has_failed_is_not_begun():
+    """Found by the soak: that the nursery was closed became the crash of the actor, and hid why it was closed."""
+    journal = Journal()
+
+    class Worker(Echo):
+        async def handle_message(self, message):
+            self.nursery.start_soon(self.fail)
+            with trio.CancelScope(shield=True):
+                await trio.sleep(2)
+            self.nursery.start_soon(self.late)
+            journal("handler goes on")
+            await trio.sleep_forever()
+
+        async def fail(self):
+            await trio.sleep(1)
+            raise Boom("helper")
+
+        async def late(self):
+            journal("late")
+
+        async def terminate(self, reason):
+            with pytest.raises(RuntimeError):
+                self.nursery.start_soon(self.late)  # this is a mistake, as it always was
+            journal(f"terminate {reason}")
+
+    runtime = Runtime()
+    with capture_events(runtime) as events:
+        async with open_supervisor(Supervisor([child(Worker, restart="temporary")]), runtime=runtime) as supervisor:
+            supervisor.ref("Worker").send("go")
+            await trio.sleep(5)
+    assert journal.take() == ["handler goes on", "terminate crashed (Boom: helper)"]
+    reason = events.of(ChildExited)[0].reason
+    assert isinstance(reason, Crashed)
+    assert type(reason.exception) is Boom
+
+
 @pytest.mark.parametrize("when", ["first", "later"])
 @pytest.mark.parametrize("mistake", ["not async", "wrong arguments"])
 async def test_a_helper_that_cannot_be_spawned_is_the_crash_of_the_actor(when, mistake):

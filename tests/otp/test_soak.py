@@ -97,7 +97,7 @@ MUST_HAPPEN: Final = {
 
 
 def test_some_hundred_rounds():
-    happened = soak(range(400))
+    happened = soak(range(600))
     assert set(happened) >= MUST_HAPPEN, sorted(MUST_HAPPEN - set(happened))
 
 
