@@ -145,7 +145,7 @@ class Ref:
             # A handler of a call makes a call in turn: its own caller's patience is the limit.
             deadline = caller.answer_by
             if deadline < expires:
-                timeout -= expires - deadline
+                timeout = max(0.0, deadline - runtime.now())
                 expires = deadline
         slot = Request(request, self._life, task, expires, deadline)
         box.put(slot)

@@ -351,6 +351,28 @@ async def test_a_senseless_timeout_is_refused(timeout):
             await supervisor.ref("echo").call("x", timeout=timeout)
 
 
+@pytest.mark.parametrize(("late", "timeout"), [(1, 5), (1, math.inf), (3, 5), (3, math.inf)])
+async def test_a_call_within_a_call_says_how_long_it_has_waited(late, timeout):
+    """Which is what was left for it; it said nan, if it had no limit of its own, or less than nothing."""
+    caught = []
+
+    async with open_supervisor(Supervisor([child(Echo, id="a"), child(Echo, id="b")])) as supervisor:
+        a, b = supervisor.ref("a"), supervisor.ref("b")
+
+        async def handle(_):
+            with trio.CancelScope(shield=True):
+                await trio.sleep(late)
+            try:
+                await b.call(sleeps(60), timeout=timeout)
+            except CallTimeout as error:
+                caught.append(error.timeout)
+
+        with pytest.raises(CallTimeout):
+            await a.call(handle, timeout=2)
+        await trio.sleep(5)
+    assert caught == [max(0, 2 - late)]
+
+
 async def test_timeout_zero_sends_and_does_not_wait():
     async with echo() as supervisor:
         with pytest.raises(CallTimeout):
