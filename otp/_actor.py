@@ -67,7 +67,7 @@ class Actor(Behaviour):
     When the supervisor asks the actor to stop, it accepts nothing more from others and still handles what it has, in
     three quarters of its `shutdown` time; then a handler that is still running is cancelled and the exit counts as
     :class:`Killed`. Either way `terminate` runs in the time that is left. What it sends itself after it was asked
-    to stop is not handled any more: the next incarnation goes on from what was stored.
+    to stop is not handled any more (but what it continues with is): the next incarnation goes on from what was stored.
     """
 
     _life: Life
@@ -395,15 +395,21 @@ class Actor(Behaviour):
     def _wind_down(self, life: Life) -> None:
         """The supervisor asks to stop: handle what is there, in time."""
         if life.box.parked is None:  # otherwise it has nothing to do that might take too long, and a deadline costs
-            now = trio.current_time()
-            life.scope.deadline = now + (life.stop_deadline - now) * WIND_DOWN
+            _limit_winding_down(life)
         life.box.stop_intake(Shutdown())
+
+
+def _limit_winding_down(life: Life) -> None:
+    now = trio.current_time()
+    life.scope.deadline = now + (life.stop_deadline - now) * WIND_DOWN
 
 
 def _put_next(life: Life, entry: Entry) -> None:
     """Have an actor do something before its next message."""
     if life.up:
         life.box.put_next(entry)
+        if life.stop_asked and life.scope.deadline == math.inf:  # a helper's doing: it was idle when it was asked
+            _limit_winding_down(life)
     else:
         if life.early is None:
             life.early = []

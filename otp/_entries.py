@@ -48,10 +48,7 @@ class Entry:
 
 @final
 class Halt(Entry):
-    """End with `reason`.
-
-    At the front of the queue it means now, after the current handler; at its end, when what is there is handled.
-    """
+    """End with `reason` now, after the current handler."""
 
     __slots__ = ("reason",)
 
@@ -61,6 +58,20 @@ class Halt(Entry):
         self.reason = reason
 
     async def act(self, actor: Handlers) -> ExitReason:  # noqa: ARG002
+        """End."""
+        return self.reason
+
+
+@final
+class Last(Entry):
+    """End with `reason` when all is handled that is there, and what the handlers of that continue with."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: ExitReason) -> None:
+        self.reason = reason
+
+    async def act(self, actor: Handlers, life: Life) -> ExitReason:  # noqa: ARG002
         """End."""
         return self.reason
 

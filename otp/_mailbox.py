@@ -19,7 +19,7 @@ import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
 from ._call import Addressee, Request, Turn
-from ._entries import Entry, Halt, Notice
+from ._entries import Entry, Halt, Last, Notice
 from ._errors import MailboxFull, NoMailbox, NotAlive, OtpError
 from ._statistics import MailboxStatistics
 
@@ -221,7 +221,7 @@ class Box:
             self._allocate()
             self.state = _STOPPING
             self.limit = 0
-            self.queue.append(Halt(reason))
+            self.queue.append(Last(reason))
             self._wake()
             self._refuse_senders()
 

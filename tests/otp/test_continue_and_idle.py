@@ -121,6 +121,56 @@ async def test_stop_in_init_goes_before_continue_whatever_the_order():
     assert log == []
 
 
+@pytest.mark.parametrize("waiting", [(), ("message",)])
+async def test_what_is_left_to_do_of_the_last_message_is_done_before_the_actor_stops(waiting):
+    """Its caller has been told already that it will be; and it was, but only if there was another message behind."""
+    log = []
+
+    class Accepts(Actor):
+        async def handle_call(self, request):
+            await trio.sleep(1)
+            self.continue_with(f"{request}, first half")
+            return "accepted"
+
+        async def handle_continue(self, what):
+            log.append(what)
+            if "first" in what:
+                self.continue_with("second half")
+
+        async def handle_message(self, message):
+            log.append(message)
+
+    async with open_supervisor(Supervisor([child(Accepts, id="a")])) as supervisor:
+        ref = supervisor.ref("a")
+        pending = ref.request("order")
+        await wait_all_tasks_blocked()
+        for message in waiting:
+            ref.send(message)
+    assert pending.result() == "accepted"
+    assert log == ["order, first half", "second half", *waiting]
+
+
+async def test_what_a_helper_has_an_idle_actor_continue_with_gets_no_longer_than_there_is_to_stop():
+    class Idles(Actor):
+        async def init(self):
+            self.nursery.start_soon(self.help)
+
+        async def help(self):
+            await self.context.stopping.wait()
+            self.continue_with("for ever")
+
+        async def handle_continue(self, what):
+            await trio.sleep_forever()
+
+    actors = [child(Idles, id=str(number), shutdown=4) for number in range(20)]
+    async with open_supervisor(Supervisor(actors)) as supervisor:
+        await wait_all_tasks_blocked()
+        for info in supervisor.which_children():
+            began = trio.current_time()
+            await supervisor.terminate_child(info.id)
+            assert trio.current_time() - began in (0, 3)  # as it is whose turn it is first, the helper's or the actor's
+
+
 async def test_gen_server_undef_handle_continue_crashes_with_a_clear_reason():
     class Plain(Actor):
         async def handle_call(self, request):
