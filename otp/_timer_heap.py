@@ -73,6 +73,7 @@ class TimerHeap:
             self._fire(trio.current_time())
 
     def _fire(self, now: float) -> None:
+        repeated: list[tuple[float, int, Alarm]] = []  # into the heap at the end: a beat may be too short for the clock
         while self._heap and self._heap[0][0] <= now:
             _, _, timer = heapq.heappop(self._heap)
             if not timer.active:
@@ -80,4 +81,6 @@ class TimerHeap:
                 continue
             again = timer.fire(now)
             if again is not None:
-                heapq.heappush(self._heap, (again, next(self._numbers), timer))
+                repeated.append((again, next(self._numbers), timer))
+        for entry in repeated:
+            heapq.heappush(self._heap, entry)

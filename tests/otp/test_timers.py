@@ -126,6 +126,17 @@ async def test_every_does_not_drift_and_does_not_pile_up():
     assert log == [(9.5, "beat"), (10, "beat"), (12, "beat"), (14, "beat")]
 
 
+async def test_a_beat_too_short_for_the_clock_lets_others_run():
+    log, tree = clocked()
+    async with tree as supervisor:
+        await trio.sleep(80_000)  # from here on the clock cannot show so small a step
+        timer = await supervisor.ref("c").call(lambda a: a.every(1e-12, "beat"))
+        for _ in range(20):
+            await trio.lowlevel.checkpoint()
+        timer.cancel()
+    assert len(log) > 1
+
+
 async def test_beats_that_the_loop_missed_are_left_out(mock_clock):
     log, tree = clocked()
     async with tree as supervisor:
