@@ -211,6 +211,7 @@ class Actor(Behaviour):
 
         Raises:
             ValueError: if `seconds` is not such a number.
+            NotAlive: if this actor has ended; so for all timers.
         """
         return self._life.part(Timers).after(seconds, message)
 
@@ -251,6 +252,9 @@ class Actor(Behaviour):
 
         Together with ``group.members()`` right after it, that is all that is to be known: nothing falls in between.
         (OTP: ``pg:monitor``.) :meth:`demonitor` ends it.
+
+        Raises:
+            NotAlive: if this actor has ended.
         """
         return self._life.part(Monitoring).on_group(group.name)
 
@@ -298,6 +302,9 @@ class Actor(Behaviour):
         Args:
             group: also one that has no members yet.
             one_way: this actor ends with a member, but the members not with it. Asked for both ways, it is that.
+
+        Raises:
+            NotAlive: if this actor has ended.
         """
         self._life.part(Ties).link(group, one_way=one_way)
 

@@ -160,6 +160,8 @@ class Ties(Part):
 
     def link(self, group: Group, *, one_way: bool) -> None:
         """End with any member, and unless `one_way` the members with this life."""
+        if self.life.box.ended:
+            raise self.life.box.not_alive()  # nobody would ever end the link
         self.linked[group] = None
         self.life.runtime.groups.link(group.name, self.life.ref, both_ways=not one_way)
 

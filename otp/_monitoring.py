@@ -50,6 +50,8 @@ class Monitoring(Part):
 
     def on_group(self, name: str) -> Monitor:
         """Place a monitor on the group of that name."""
+        if self.life.box.ended:
+            raise self.life.box.not_alive()  # nobody would ever remove it
         monitor = Monitor(self.life.box, self.monitors, name)
         monitor.place(self.life.runtime.groups.watched(name))
         return monitor

@@ -125,6 +125,8 @@ class Timers(Part):
         self.mailbox_closed()
 
     def _start(self, timer: Timer) -> Timer:
+        if self.life.box.ended:
+            raise self.life.box.not_alive()  # nobody would ever cancel it
         self.running.add(timer)
         self.life.runtime.timers.add(timer)
         return timer

@@ -12,6 +12,7 @@ from otp import (
     Crashed,
     FailedToStart,
     GaveUp,
+    Group,
     Ignore,
     InitTimeout,
     Killed,
@@ -221,6 +222,19 @@ async def test_a_call_nobody_handles_crashes_the_actor_with_a_clear_reason():
     async with open_supervisor(Supervisor([child(Plain)])) as supervisor:
         with pytest.raises(NotAlive, match="Plain does not handle calls: it got 'what"):
             await supervisor.ref("Plain").call("what?")
+
+
+@pytest.mark.parametrize(
+    "start", [lambda a: a.every(1, "x"), lambda a: a.link_group(Group("g")), lambda a: a.monitor_group(Group("g"))]
+)
+async def test_who_has_ended_begins_nothing_that_nobody_would_end(start):
+    """A library may call back an actor that has crashed meanwhile: its timer went on for as long as the tree."""
+    async with open_supervisor(Supervisor([child(Echo)])) as supervisor:
+        actor = await supervisor.ref("Echo").call(lambda a: a)
+        await supervisor.terminate_child("Echo")
+        with pytest.raises(NotAlive, match="app/Echo"):
+            start(actor)
+        assert len(supervisor.runtime.timers) == 0
 
 
 # -- helpers
