@@ -86,7 +86,8 @@ class Actor(Behaviour):
     def nursery(self) -> Helpers:
         """Where the actor can run helper tasks beside its handlers; from `init` on.
 
-        They are cancelled when the actor ends, before `terminate`. If one of them fails, so does the actor.
+        They are cancelled when the actor ends, before `terminate`. If one of them fails, so does the actor; but if it
+        is only told by its own actor that this ends (:exc:`NotAlive`, by :meth:`in_turn` say), just the helper ends.
         """
         life = self._life
         if life.helpers is None:
@@ -176,7 +177,7 @@ class Actor(Behaviour):
 
         Raises:
             MailboxFull: if there is no room for waiting in line.
-            NotAlive: if the actor ends before the turn is over.
+            NotAlive: if the actor was asked to stop, or ends before the turn is over.
             CallingSelf: if it is asked for in a handler, which has its turn.
         """
         return cast("T", await self.me.call(Turn(lambda _: fn()), timeout=math.inf))

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from typing import TYPE_CHECKING, Any, TypeVarTuple, final
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast, final
 
 import trio
 
+from ._errors import NotAlive
 from ._unwrap import unwrap
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
 Ts = TypeVarTuple("Ts")
+AsyncFn = TypeVar("AsyncFn", bound="Callable[..., Awaitable[object]]")
 
 
 @final
 class Helpers:
     """The nursery of an actor: its tasks end with the actor, and a failure of one of them is the actor's failure.
+
+    It is no failure if a helper is told by its own actor that this takes nothing any more (:exc:`NotAlive`), because it
+    ends or was asked to stop: then just that helper ends.
 
     It has of :class:`trio.Nursery` what an actor needs. It is not the thing itself, because that costs 0.8 KB and a
     scheduler pass, and has to be opened before anybody knows whether it will be used; this is made on first use.
@@ -43,7 +50,7 @@ class Helpers:
         """
 
         def spawn(nursery: trio.Nursery) -> None:
-            nursery.start_soon(async_fn, *args, name=name)
+            nursery.start_soon(self._guarded(async_fn), *args, name=async_fn if name is None else name)
 
         if self._nursery is None:
             self._early.append(spawn)
@@ -58,7 +65,7 @@ class Helpers:
         """
         await self._opened.wait()
         assert self._nursery is not None
-        return await self._nursery.start(async_fn, *args, name=name)
+        return await self._nursery.start(self._guarded(async_fn), *args, name=async_fn if name is None else name)
 
     async def cancel(self) -> None:
         """Cancel all helpers and wait until they have ended; being cancelled here ends only the wait.
@@ -70,6 +77,27 @@ class Helpers:
         self._cancelled = True
         self._nursery.cancel_scope.cancel(reason="the actor has ended")
         await self._closed.wait()
+
+    def _guarded(self, async_fn: AsyncFn) -> AsyncFn:
+        if not callable(async_fn):
+            return async_fn  # trio says best what is wrong with it, and with what is not async
+
+        @wraps(async_fn)
+        def begin(*args: object, **more: object) -> Awaitable[object]:
+            made = async_fn(*args, **more)
+            return self._help(made) if inspect.iscoroutine(made) else made
+
+        return cast("AsyncFn", begin)
+
+    async def _help(self, work: Coroutine[Any, Any, object]) -> object:
+        try:
+            return await work
+        except BaseException as raised:
+            error = unwrap(raised)
+            life = self._life
+            if isinstance(error, NotAlive) and error.target == life.path and life.box.closing:
+                return None
+            raise
 
     async def _run(self) -> None:
         try:

@@ -255,6 +255,11 @@ class Box:
         self.state = _ENDED
 
     @property
+    def closing(self) -> bool:
+        """Whether nothing is accepted any more."""
+        return self.state >= _STOPPING
+
+    @property
     def ended(self) -> bool:
         """Whether the owner is gone."""
         return self.state == _ENDED

@@ -329,6 +329,81 @@ async def test_what_a_handler_starts_after_a_helper_has_failed_is_not_begun():
     assert type(reason.exception) is Boom
 
 
+async def in_turn(actor):
+    await actor.in_turn(actor.in_its_turn)
+
+
+async def send_to_itself(actor):
+    actor.me.send("more")
+
+
+async def ask_itself_in_a_nursery(actor):
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(actor.me.call, "question")
+        nursery.start_soon(trio.sleep_forever)
+
+
+@pytest.mark.parametrize("what", [in_turn, send_to_itself, ask_itself_in_a_nursery])
+@pytest.mark.parametrize("how", ["asked to", "of itself"])
+async def test_a_helper_that_finds_its_actor_stopping_does_not_make_it_crash(what, how):
+    """The stop in order became a crash, and with the messages that were left it was over."""
+    log = []
+
+    class Helped(Actor):
+        async def init(self):
+            self.nursery.start_soon(self.help)
+            self.nursery.start_soon(self.live_on)
+
+        async def help(self):
+            await trio.sleep(0.5 if how == "of itself" and what is not send_to_itself else 1.5)
+            await what(self)
+
+        async def live_on(self):
+            await trio.sleep(2.5)
+            log.append("another helper")
+
+        async def in_its_turn(self):
+            pass
+
+        async def handle_message(self, message):
+            await trio.sleep(1)
+            log.append(message)
+            if how == "of itself" and message == 3:
+                self.stop()
+
+    runtime = Runtime()
+    with capture_events(runtime) as events:
+        async with open_supervisor(Supervisor([child(Helped, restart="temporary")]), runtime=runtime) as supervisor:
+            for message in (1, 2, 3):
+                supervisor.ref("Helped").send(message)
+            await trio.sleep(0.1 if how == "asked to" else 10)
+    assert log == [1, 2, "another helper", 3]
+    assert events.one(ChildExited).reason == (Shutdown() if how == "asked to" else Normal())
+
+
+async def test_a_helper_that_finds_another_actor_gone_fails_as_ever_also_while_its_own_is_stopping():
+    class Helped(Actor):
+        async def init(self):
+            gone = self.context.supervisor.ref("gone")
+            self.nursery.start_soon(self.help, gone)
+
+        async def help(self, gone):
+            await self.context.stopping.wait()
+            gone.send("x")
+
+        async def handle_message(self, message):
+            await trio.sleep_forever()
+
+    runtime = Runtime()
+    with capture_events(runtime) as events:
+        specs = [child(Echo, id="gone", restart="temporary"), child(Helped)]
+        async with open_supervisor(Supervisor(specs), runtime=runtime) as supervisor:
+            await supervisor.terminate_child("gone")
+            supervisor.ref("Helped").send("busy")
+            await wait_all_tasks_blocked()
+    assert isinstance(events.of(ChildExited)[-1].reason, Crashed)
+
+
 @pytest.mark.parametrize("when", ["first", "later"])
 @pytest.mark.parametrize("mistake", ["not async", "wrong arguments"])
 async def test_a_helper_that_cannot_be_spawned_is_the_crash_of_the_actor(when, mistake):
