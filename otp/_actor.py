@@ -91,7 +91,7 @@ class Actor(Behaviour):
         """
         life = self._life
         if life.helpers is None:
-            life.helpers = Helpers(life.parent.nursery, life.spec.id, life.fail)
+            life.helpers = Helpers(life.parent.nursery, life.spec.id, life.box, life.fail)
         return life.helpers
 
     # -- what an actor overrides --------------------------------------------------------------------------

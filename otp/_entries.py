@@ -71,7 +71,7 @@ class Last(Entry):
     def __init__(self, reason: ExitReason) -> None:
         self.reason = reason
 
-    async def act(self, actor: Handlers, life: Life) -> ExitReason:  # noqa: ARG002
+    async def act(self, actor: Handlers) -> ExitReason:  # noqa: ARG002
         """End."""
         return self.reason
 

@@ -15,6 +15,8 @@ from ._unwrap import unwrap
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from ._mailbox import Box
+
 Ts = TypeVarTuple("Ts")
 AsyncFn = TypeVar("AsyncFn", bound="Callable[..., Awaitable[object]]")
 
@@ -30,9 +32,10 @@ class Helpers:
     scheduler pass, and has to be opened before anybody knows whether it will be used; this is made on first use.
     """
 
-    __slots__ = ("_cancelled", "_closed", "_closing", "_early", "_fail", "_nursery", "_opened")
+    __slots__ = ("_box", "_cancelled", "_closed", "_closing", "_early", "_fail", "_nursery", "_opened")
 
-    def __init__(self, around: trio.Nursery, whose: str, fail: Callable[[BaseException], None]) -> None:
+    def __init__(self, around: trio.Nursery, whose: str, box: Box, fail: Callable[[BaseException], None]) -> None:
+        self._box = box
         self._fail = fail
         self._nursery: trio.Nursery | None = None
         self._early: list[Callable[[trio.Nursery], None]] = []
@@ -94,8 +97,7 @@ class Helpers:
             return await work
         except BaseException as raised:
             error = unwrap(raised)
-            life = self._life
-            if isinstance(error, NotAlive) and error.target == life.path and life.box.closing:
+            if isinstance(error, NotAlive) and error.target == self._box.target.path and self._box.closing:
                 return None
             raise
 
