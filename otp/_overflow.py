@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, final
 
 import attrs
 import trio
+from trio.lowlevel import current_task
 
 from ._call import Request, Turn
 from ._entries import ENTRIES, Notice
@@ -123,6 +124,8 @@ def overflow_policy(life: Life) -> Overflowing | None:
 
 
 def _may_be_dropped(entry: object) -> bool:
+    if type(entry) is Request and entry.task is current_task():
+        return False  # (a subscriber sends while a call is put in: its caller does not wait yet, and cannot be told)
     if isinstance(entry, Request):
         return not entry.jumps_queue  # a call, but not a question of a tool
     return not (type(entry) in ENTRIES or isinstance(entry, Notice))

@@ -147,6 +147,24 @@ async def test_a_subscriber_cannot_push_out_the_call_of_which_it_is_told(autojum
         stage.gate.set()
 
 
+async def test_a_subscriber_cannot_push_out_a_call_that_was_just_diverted(autojump_clock):
+    stage = Stage()
+
+    def forward(event):
+        if event.path == "app/a":
+            send("b", event)
+
+    b = child(lambda: Gate(stage.diverted, stage.gate), id="b", name="b", mailbox=Mailbox(1, when_full="drop_oldest"))
+    async with stage.open(b, stage.actor(Mailbox(1, when_full=Divert("b")))):
+        send("b", "wait")
+        stage.runtime.events.subscribe(forward, MailboxOverflowed)
+        await fill(1)
+        with trio.move_on_after(0) as expired:
+            await call("a", "question")
+        assert expired.cancelled_caught
+        stage.gate.set()
+
+
 async def test_a_call_that_is_dropped_as_the_oldest_raises_in_its_caller(autojump_clock):
     stage = Stage()
     async with stage.open(stage.actor(Mailbox(1, when_full="drop_oldest"))), trio.open_nursery() as nursery:
