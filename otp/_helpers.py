@@ -106,9 +106,9 @@ class Helpers:
             async with trio.open_nursery() as self._nursery:
                 self._opened.set()  # before all: the end of the actor waits for it, also if what follows raises
                 early, self._early = self._early, []
-                for spawn in early:
-                    spawn(self._nursery)
                 try:
+                    for spawn in early:
+                        spawn(self._nursery)
                     await trio.sleep_forever()
                 finally:
                     self._closing = True

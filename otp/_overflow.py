@@ -127,5 +127,6 @@ def _may_be_dropped(entry: object) -> bool:
     if type(entry) is Request and entry.task is current_task():
         return False  # (a subscriber sends while a call is put in: its caller does not wait yet, and cannot be told)
     if isinstance(entry, Request):
-        return not entry.jumps_queue  # a call, but not a question of a tool
+        # A call, but neither a question of a tool nor what a helper of the actor wants in turn.
+        return not entry.jumps_queue and type(entry.message) is not Turn
     return not (type(entry) in ENTRIES or isinstance(entry, Notice))

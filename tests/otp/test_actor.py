@@ -427,6 +427,23 @@ async def test_a_helper_that_cannot_be_spawned_is_the_crash_of_the_actor(when, m
     assert isinstance(ended[0].reason.exception, TypeError)
 
 
+async def test_what_a_handler_starts_after_a_helper_that_cannot_be_spawned_does_not_hide_the_mistake():
+    async def go(actor):
+        actor.nursery.start_soon(lambda: None)
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.5)
+        actor.nursery.start_soon(trio.sleep_forever)
+
+    runtime = Runtime()
+    with capture_events(runtime) as events:
+        async with open_supervisor(Supervisor([child(Echo, restart="temporary")]), runtime=runtime) as supervisor:
+            supervisor.ref("Echo").send(go)
+            await trio.sleep(1)
+    reason = events.of(ChildExited)[0].reason
+    assert isinstance(reason, Crashed)
+    assert isinstance(reason.exception, TypeError)
+
+
 async def test_helpers_of_an_actor_whose_init_fails_do_not_outlive_it():
     journal = Journal()
 

@@ -202,6 +202,31 @@ async def test_a_call_that_is_not_waited_for_is_dropped_as_the_oldest_like_any_o
     assert stage.log == ["wait", "question", 3]
 
 
+async def test_what_a_helper_wants_in_turn_is_not_dropped_as_the_oldest(autojump_clock):
+    """It is the actor's own, and no subscriber could make anything of it."""
+    stage = Stage()
+
+    class Helped(Gate):
+        async def init(self):
+            self.nursery.start_soon(self.turn)
+
+        async def turn(self):
+            await trio.sleep(1.0)
+            await self.in_turn(self.note)
+
+        async def note(self):
+            self.log.append("in turn")
+
+    full = Mailbox(2, when_full="drop_oldest")
+    async with stage.open(child(lambda: Helped(stage.log, stage.gate), id="a", name="a", mailbox=full)):
+        await fill(1)
+        await trio.sleep(2.0)
+        for number in range(3):
+            send("a", number)
+        stage.gate.set()
+    assert stage.log == ["wait", "in turn", 2]
+
+
 async def test_a_question_of_a_tool_is_not_dropped_as_the_oldest(autojump_clock):
     stage = Stage()
     async with stage.open(stage.actor(Mailbox(2, when_full="drop_oldest"))), trio.open_nursery() as nursery:
