@@ -97,9 +97,11 @@ async def announce():
 
 consumer = child(Consumer, id="consumer")
 last = child(announce)
+waits_for_stuck = Supervisor([child(stuck, shutdown=0.1), child(fail)], strategy="one_for_all")
 SCENARIOS = {
     "consumer": [consumer, last],
     "stuck": [consumer, child(stuck), last],
+    "stuck group": [consumer, child(waits_for_stuck, id="group"), last],
     "blocker": [consumer, child(Blocker, id="blocker"), last],
     "stall": [child(stall_for_a_while), last],
     "fail": [child(fail), last],

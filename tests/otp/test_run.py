@@ -121,6 +121,16 @@ def test_a_stuck_child_does_not_keep_the_process_and_leases_are_released():
     assert process.seconds < 30
 
 
+def test_a_stuck_child_ends_the_process_with_1_though_nobody_has_sent_a_signal_if_the_settings_say_so():
+    with Process("stuck group", HOLDFAST_GRACE="2", HOLDFAST_ON_STUCK="stop") as process:
+        code, out = process.end()
+    assert code == 1
+    assert "asked to stop by on_stuck (app/group/stuck): 2.0 s left" in out
+    assert "leases released" in out
+    assert "the process exits now, with code 1" in out
+    assert re.search(r"still stopping; these have not ended: .*app/group/stuck \(stuck\)", out)
+
+
 def test_a_blocked_loop_does_not_keep_the_process_and_its_blocker_is_named():
     with Process("blocker", HOLDFAST_GRACE="3") as process:
         process.wait_for("path app/announce")
