@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias
 import attrs
 import trio
 
+from . import _checks as checks
 from ._budget import Budget
 from ._events import ChildStuck, SupervisorDecided
 from ._last_resort import LastResort
@@ -59,7 +60,7 @@ class ServicePhase:
     """Who was the last to ask for the stop: "SIGTERM", say, or "on_stuck (app/ledger)"; None if nobody has."""
 
 
-def run(app: Supervisor, *, settings: RunSettings | None = None) -> NoReturn:
+def run(app: Supervisor, *, settings: RunSettings | None = None, runtime: Runtime | None = None) -> NoReturn:
     """Run the tree `app` as the service that this process is, and exit. To be called in the main thread.
 
     SIGTERM and SIGINT stop it: not ready, settle, drain, ordered stop. A second signal cuts the draining short, a third
@@ -75,14 +76,16 @@ def run(app: Supervisor, *, settings: RunSettings | None = None) -> NoReturn:
     Args:
         app: What to supervise.
         settings: How; by default what the environment says, see :meth:`RunSettings.from_env`.
+        runtime: What the tree shares, for who wants to subscribe to its events before it starts; default: a new one.
 
     Raises:
         ValueError: if a setting in the environment is not allowed.
+        TypeError: if `runtime` is not one.
         SystemExit: always, in the end; with a code of its own if a child has called `sys.exit`.
     """
     settings = RunSettings.from_env() if settings is None else settings
     _set_up_log(settings.log_level)
-    service = _Service(app, settings)
+    service = _Service(app, settings, runtime)
     # Nothing is put back afterwards: the process ends, and until it has ended signals and the last resort count.
     service.stop_request.obey_signals()
     code = DRAINED
@@ -99,7 +102,7 @@ def run(app: Supervisor, *, settings: RunSettings | None = None) -> NoReturn:
     sys.exit(code)
 
 
-async def serve(app: Supervisor, settings: RunSettings | None = None) -> int:
+async def serve(app: Supervisor, settings: RunSettings | None = None, *, runtime: Runtime | None = None) -> int:
     """Do what :func:`run` does inside a trio program, and return the exit code.
 
     In the main thread signals are obeyed until it returns; in others nothing but cancellation, or the end of the tree,
@@ -110,11 +113,15 @@ async def serve(app: Supervisor, settings: RunSettings | None = None) -> int:
     Args:
         app: What to supervise.
         settings: How; by default the defaults of :class:`RunSettings`, and not the environment.
+        runtime: What the tree shares, for who wants to subscribe to its events before it starts; default: a new one.
 
     Returns:
         The exit code, as of `run`. A tree that fails is logged and returned as 1, not raised.
+
+    Raises:
+        TypeError: if `runtime` is not one.
     """
-    service = _Service(app, RunSettings() if settings is None else settings)
+    service = _Service(app, RunSettings() if settings is None else settings, runtime)
     put_back = service.stop_request.obey_signals()
     try:
         return await service.run()
@@ -126,10 +133,11 @@ async def serve(app: Supervisor, settings: RunSettings | None = None) -> int:
 class _Service:
     """One service, from start to stop."""
 
-    def __init__(self, app: Supervisor, settings: RunSettings) -> None:
+    def __init__(self, app: Supervisor, settings: RunSettings, runtime: Runtime | None = None) -> None:
+        checks.instance("runtime", runtime, Runtime | None, "a Runtime or None")
         self._app = app
         self._settings = settings
-        self.runtime = Runtime()
+        self.runtime = Runtime() if runtime is None else runtime
         self.runtime.on_interrupt.append(self._stops_by_itself)
         budget = Budget.plan(0.0, grace=settings.grace, settle=settings.settle)
         self._patience = budget.exit_by - budget.stop_until

@@ -11,7 +11,7 @@ import time
 
 import trio
 
-from otp import Behaviour, Supervisor, child, current_context, run
+from otp import Behaviour, ChildStarted, Runtime, Supervisor, child, current_context, run
 
 
 class Consumer(Behaviour):
@@ -115,4 +115,6 @@ SCENARIOS = {
 
 if __name__ == "__main__":
     scenario = sys.argv[1]
-    run(Supervisor(SCENARIOS[scenario], intensity=0 if scenario.startswith("give up") else 3))
+    runtime = Runtime()
+    runtime.events.subscribe(lambda event: print("seen:", event, flush=True), ChildStarted)
+    run(Supervisor(SCENARIOS[scenario], intensity=0 if scenario.startswith("give up") else 3), runtime=runtime)

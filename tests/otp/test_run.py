@@ -93,6 +93,15 @@ def test_a_signal_drains_and_exits_with_0(number):
     assert "Traceback" not in out
 
 
+def test_a_subscriber_of_the_runtime_that_was_passed_hears_of_the_first_start():
+    with Process("consumer") as process:
+        process.wait_for("path app/announce")
+        process.signal()
+        code, out = process.end()
+    assert code == 0
+    assert "seen: ChildStarted(path='app/consumer', incarnation=1," in out
+
+
 def test_while_it_drains_it_is_live_and_not_ready_and_a_second_signal_cuts_that_short():
     with Process("consumer", WORK="1000", HOLDFAST_GRACE="500") as process:
         process.wait_for("path app/announce")

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 
 import pytest
 import trio
@@ -11,11 +12,14 @@ from trio.testing import wait_all_tasks_blocked
 from otp import (
     Actor,
     Behaviour,
+    ChildStarted,
     ChildStuck,
     Killed,
     RestartBudget,
+    Runtime,
     Supervisor,
     child,
+    run,
     send,
     serve,
 )
@@ -411,3 +415,29 @@ async def test_a_serve_that_is_cancelled_takes_in_no_more_work_whatever_does_not
             await trio.sleep(30)
         stuck.cancel()
     service.dismiss()
+
+
+async def test_a_subscriber_of_the_runtime_that_was_passed_hears_everything_from_the_first_start_on(autojump_clock):
+    async def stop_it():
+        await trio.sleep(3)
+        signal.raise_signal(signal.SIGTERM)
+        await trio.sleep_forever()
+
+    runtime = Runtime()
+    app = Supervisor([child(Consumer, id="first"), child(stop_it, id="second")])
+    with capture_events(runtime) as events:
+        assert await serve(app, runtime=runtime) == DRAINED
+    assert events.lines(ChildStarted) == ["started app/first", "started app/second"]
+    assert [(event.phase, event.by) for event in events.of(ServicePhase)] == [
+        ("serving", None),
+        ("draining", "SIGTERM"),
+        ("stopping", "SIGTERM"),
+        ("stopped", "SIGTERM"),
+    ]
+
+
+async def test_the_runtime_must_be_one():
+    with pytest.raises(TypeError, match="runtime must be a Runtime or None, not 'app'"):
+        await serve(Supervisor([]), runtime="app")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="runtime must be a Runtime or None, not 'app'"):
+        run(Supervisor([]), settings=RunSettings(), runtime="app")  # type: ignore[arg-type]
