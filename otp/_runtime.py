@@ -103,8 +103,8 @@ class Root(Protocol):
 class Runtime:
     """What all children of one tree share. Every child finds it as ``context.runtime``.
 
-    :func:`open_supervisor` and `run` make one. Make it yourself, and pass it on, to subscribe to the events of a tree
-    before it starts. It is for one run of one tree.
+    :func:`open_supervisor`, `run` and `serve` make one. Make it yourself, and pass it on, to subscribe to the events of
+    a tree before it starts. It is for one run of one tree.
     """
 
     def __init__(self) -> None:
