@@ -40,10 +40,16 @@ from otp import Actor, Supervisor, child, open_supervisor
 
 Life = shell.Life
 def interrupted(spec, *args):
-    if spec.id == "b":
+    if spec.id == "b" and sys.argv[1] != "stop":
         signal.raise_signal(signal.SIGINT)
     return Life(spec, *args)
 shell.Life = interrupted
+asked = Life.ask_to_stop
+def interrupted_too(life):
+    if life.spec.id == "app" and sys.argv[1] == "stop":
+        signal.raise_signal(signal.SIGINT)
+    asked(life)
+Life.ask_to_stop = interrupted_too
 
 class Cleans(Actor):
     async def terminate(self, reason):
@@ -65,9 +71,9 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("when", ["start", "request"])
+@pytest.mark.parametrize("when", ["start", "request", "stop"])
 def test_ctrl_c_in_the_middle_of_a_decision_ends_the_tree_in_order(tmp_path, when):
-    """Between what the core has decided and what is done about it: the rest of that is lost."""
+    """Between what the core has decided and what is done about it: the rest of that is lost. Or as the stop begins."""
     script = tmp_path / "script.py"
     script.write_text(INTERRUPTED)
     ran = subprocess.run(
@@ -79,7 +85,8 @@ def test_ctrl_c_in_the_middle_of_a_decision_ends_the_tree_in_order(tmp_path, whe
         timeout=60,
     )
     assert ran.returncode != -signal.SIGALRM, "it hangs"
-    assert (ran.stdout, ran.stderr) == ("cleaned a\ninterrupted\n", "")
+    cleaned = "cleaned b\n" * (when == "stop") + "cleaned a\n"
+    assert (ran.stdout, ran.stderr) == (f"{cleaned}interrupted\n", "")
 
 
 @pytest.mark.parametrize("backoff", [None, Backoff(initial=2.0, jitter=0.0)])
