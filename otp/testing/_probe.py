@@ -109,8 +109,8 @@ class Probe:
             AssertionError: if it is another one, or none comes in time. The message is taken all the same.
         """
         checks.seconds("within", within)
-        if not self._unread:
-            with trio.move_on_after(within):
+        with trio.move_on_after(within):
+            while not self._unread:  # again, if somebody else has taken it
                 await self._came.wait()
         if not self._unread:
             raise AssertionError(f"{self.name} was to get {_show(message)}, but got nothing within {within:g} s")

@@ -338,6 +338,16 @@ async def test_expect_waits():
         till.ref.send(1)
 
 
+async def test_two_who_expect_get_one_each():
+    ledger = Probe("ledger")
+    async with drive(lambda: Till(ledger.ref), probes=[ledger]) as till, trio.open_nursery() as nursery:
+        nursery.start_soon(ledger.expect, Posting(1))
+        nursery.start_soon(ledger.expect, Posting(1))
+        for _ in range(2):
+            await advance(0.4)
+            till.ref.send(1)
+
+
 async def test_a_probe_in_a_tree():
     ledger = Probe()
     app = Supervisor([child(ledger, id="ledger", name="ledger"), child(lambda: Till(ledger.ref), id="till")])
