@@ -174,7 +174,9 @@ class _ProbeActor(Actor):
         self.ref = self.me
         box = self._life.box
         box._allocate()  # pyright: ignore[reportPrivateUsage]  # an open box, whose queue is its own
-        box.queue = _Recorder(self._note)
+        recorder = _Recorder(self._note)
+        recorder.extend(box.queue)  # what the last incarnation has left was noted then
+        box.queue = recorder
 
     async def handle_message(self, message: object) -> None:
         """Do nothing: it was noted when it was sent."""

@@ -14,6 +14,7 @@ from otp import (
     Ignore,
     InitTimeout,
     Killed,
+    Mailbox,
     Normal,
     NotAlive,
     Shutdown,
@@ -362,6 +363,29 @@ async def test_a_probe_in_a_tree():
         await supervisor.restart_child("ledger")
         ledger.ref.send("after a restart")
         assert ledger.received[2:] == ["after a restart"]
+
+
+async def test_it_keeps_its_mailbox_as_any_actor():
+    async def fails(_):
+        await trio.sleep(1)
+        raise Boom
+
+    limits = Probe()
+    limits.answer("fails", fails)
+    limits.answer("limit", 10)
+    app = Supervisor([child(limits, id="limits", mailbox=Mailbox(kept=True))])
+    async with open_supervisor(app), trio.open_nursery() as nursery:
+        before = limits.ref
+
+        async def calls():
+            with pytest.raises(NotAlive):
+                await before.call("fails")
+
+        nursery.start_soon(calls)
+        await settle()
+        assert await before.call("limit") == 10
+        assert limits.received == ["fails", "limit"]
+        assert limits.ref is not before
 
 
 async def test_it_takes_part_in_a_stop_as_any_actor():
