@@ -15,7 +15,7 @@ from .._actor import Actor
 from .._call import DEFAULT_TIMEOUT, Call
 from .._errors import FailedToStart, NotAlive
 from .._events import ChildExited
-from .._exit import Crashed, ExitReason, Ignore, Shutdown, Stop
+from .._exit import Crashed, ExitReason, Ignore, Killed, Shutdown, Stop
 from .._refusals import ChildNotFound
 from .._root import open_supervisor
 from .._runtime import Runtime
@@ -131,7 +131,7 @@ class Driven(Generic[A]):
 
         Raises:
             TimeoutError: if it has not been handled in time; the handler goes on.
-            NotAlive: if the actor had ended, or ends before it comes to this message.
+            NotAlive: if the actor had ended, or ends before it comes to this message, or is killed while handling it.
             MailboxFull: if there is no room.
             Exception: what it crashed with, with its traceback.
         """
@@ -144,7 +144,7 @@ class Driven(Generic[A]):
         if not delivery.over.is_set():
             raise TimeoutError(f"{self._path} has not handled {message!r} within {timeout:g} s")
         self._raise_crash()
-        if not delivery.begun:
+        if not delivery.begun or (isinstance(self.reason, Killed) and delivery in self._deliveries):
             raise NotAlive(self._path, self.reason)
 
     @overload

@@ -249,6 +249,17 @@ async def test_a_message_that_it_does_not_come_to():
             await till.send(1)
 
 
+async def test_a_message_that_it_is_killed_in():
+    async def ends(till):
+        with pytest.raises(NotAlive, match="killed"):
+            await till.send(100.0)
+
+    async with drive(child(Till, id="till", shutdown=1.0)) as till, trio.open_nursery() as nursery:
+        nursery.start_soon(ends, till)
+        await settle()
+        assert await till.stop() == Killed()
+
+
 async def test_nothing_is_waited_for_without_end():
     async with drive(child(Till, id="till", shutdown=1.0)) as till:
         with pytest.raises(TimeoutError, match=r"test/till has not handled 100\.0 within 5 s"):
