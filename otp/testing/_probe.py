@@ -72,9 +72,10 @@ class Probe:
         Raises:
             NotAlive: if it does not run.
         """
-        if self._actor is None or self._actor.ref is None:
+        ref = None if self._actor is None else self._actor.ref
+        if ref is None or not ref.alive:
             raise NotAlive(self.name)
-        return self._actor.ref
+        return ref
 
     def answer(self, request: object, answer: object) -> None:
         """Answer calls of this kind from now on; of several rules that fit the last one counts.

@@ -371,6 +371,8 @@ async def test_a_probe_in_a_tree():
         send("ledger", "by name")
         assert ledger.received == [Posting(5), "by name"]
         await supervisor.terminate_child("ledger")
+        with pytest.raises(NotAlive):
+            ledger.ref  # noqa: B018  (it raises)
         await supervisor.restart_child("ledger")
         ledger.ref.send("after a restart")
         assert ledger.received[2:] == ["after a restart"]
