@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final, overload
 
@@ -207,10 +207,11 @@ class Driven(Generic[A]):
     async def _run(self, probes: tuple[Probe, ...]) -> AsyncGenerator[Driven[A]]:
         runtime = Runtime()
         runtime.events.subscribe(self._note_end, ChildExited)
-        for probe in probes:
-            probe.listen(partial(self._note_sent, probe.name))
         beside = Supervisor([child(probe, id=probe.name, name=probe.name) for probe in probes])
-        with capture_events(runtime) as self.events:
+        with ExitStack() as until_it_ends:
+            for probe in probes:
+                until_it_ends.callback(probe.listen(partial(self._note_sent, probe.name)))
+            self.events = until_it_ends.enter_context(capture_events(runtime))
             async with open_supervisor(beside, name="test", runtime=runtime) as self._supervisor:
                 await self._start(self._supervisor)
                 try:

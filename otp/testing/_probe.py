@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final, overload
 
 import trio
@@ -130,9 +131,14 @@ class Probe:
         if self._unread:
             raise AssertionError(f"{self.name} was to get nothing, but got {list(self._unread)!r}")
 
-    def listen(self, listener: Callable[[object], None]) -> None:
-        """Call `listener` with each message from now on, when it is sent."""
+    def listen(self, listener: Callable[[object], None]) -> Callable[[], None]:
+        """Call `listener` with each message from now on, when it is sent.
+
+        Returns:
+            A function that ends that.
+        """
         self._listeners.append(listener)
+        return partial(self._listeners.remove, listener)
 
     def _note(self, message: object) -> None:
         self.received.append(message)

@@ -283,6 +283,17 @@ async def test_what_it_sends_to_others_in_order():
         await ledger.expect_nothing()
 
 
+async def test_a_probe_may_serve_one_actor_after_another():
+    ledger = Probe("ledger")
+    async with drive(lambda: Till(ledger.ref), probes=[ledger]) as first:
+        await first.send(3)
+    async with drive(lambda: Till(ledger.ref), probes=[ledger]) as second:
+        await second.send(4)
+    assert first.sent == [("ledger", Posting(3))]
+    assert second.sent == [("ledger", Posting(4))]
+    assert ledger.received == [Posting(3), Posting(4)]
+
+
 async def test_probes_answer_calls_as_they_were_told():
     limits = Probe("limits")
     limits.answer(str, 10)
