@@ -346,3 +346,34 @@ def test_an_argument_that_cannot_be_shown_is_no_failure_of_the_supervisor():
             assert ref.alive
 
     run_virtual(main)
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "simple_one_for_one"])
+def test_nor_is_a_start_that_cannot_be_compared_or_looked_at(strategy):
+    class Awkward:
+        async def __call__(self):
+            await trio.sleep_forever()
+
+        def __eq__(self, other):
+            raise RuntimeError("eq")
+
+        __hash__ = object.__hash__
+
+        @property
+        def __signature__(self):
+            raise RuntimeError("signature")
+
+    def supervise():
+        return Supervisor([child(Awkward(), id="a")], strategy=strategy)
+
+    async def main():
+        async with open_supervisor(supervise(), log=False) as supervisor:
+            if strategy == "simple_one_for_one":
+                await supervisor.start_instance()
+            (before,) = supervisor.which_children()
+            await supervisor.change(supervise())
+            (after,) = supervisor.which_children()
+            assert after.ref is before.ref
+            assert after.spec.start is not before.spec.start
+
+    run_virtual(main)
