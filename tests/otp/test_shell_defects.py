@@ -377,3 +377,21 @@ def test_nor_is_a_start_that_cannot_be_compared_or_looked_at(strategy):
             assert after.spec.start is not before.spec.start
 
     run_virtual(main)
+
+
+def test_nor_is_a_group_of_errors_that_cannot_be_split():
+    class Awkward(ExceptionGroup[Exception]):
+        def derive(self, excs):
+            raise RuntimeError("derive")
+
+    async def fails():
+        raise Awkward("both", [ValueError(), KeyError()])
+
+    async def main():
+        children = [child(trio.sleep_forever, id="a"), child(fails, restart="temporary")]
+        async with open_supervisor(Supervisor(children), log=False) as supervisor:
+            await trio.sleep(1)
+            (a,) = supervisor.which_children()
+            assert (a.status, a.ref and a.ref.incarnation) == ("running", 1)
+
+    run_virtual(main)
