@@ -19,7 +19,7 @@ from otp import (
     Timer,
     WhenFull,
 )
-from otp._call import Query, Request
+from otp._call import Query, Request, Turn
 from otp._life import Life
 from tests.otp.soak.world import Question
 
@@ -195,7 +195,7 @@ def no_room(world: World, ref: Ref, note: Note) -> None:
     world.claim(box.statistics().unread >= spec.limit, f"{record} refuses {note}, but has room")
     world.claim(when_full != "drop_newest", f"{record} refuses {note}, but is to drop it")
     if when_full == "drop_oldest":
-        older = [each for each in box.queue if isinstance(each, Note | Overflow) or is_call(each)]
+        older = [each for each in box.queue if isinstance(each, Note | Overflow) or (is_call(each) and not is_turn(each))]
         world.claim(not older, f"{record} refuses {note} at {trio.current_time()}, but could drop {older}")
 
 
@@ -210,6 +210,10 @@ def is_full(ref: Ref) -> bool:
     """Whether it must refuse what is sent to it now."""
     mailbox = mailbox_of(ref)
     return mailbox.when_full == "refuse" and ref.mailbox().unread >= mailbox.limit
+
+
+def is_turn(entry: object) -> bool:
+    return isinstance(entry, Request) and type(entry.message) is Turn
 
 
 def is_call(entry: object) -> bool:
