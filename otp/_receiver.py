@@ -74,6 +74,7 @@ async def _answer(actor: Receiver, life: Life, request: Request) -> None:
     """Handle a call, unless nobody waits for the answer any more."""
     if request.task is None or request.deadline <= life.runtime.now():
         life.runtime.skipped_calls += 1
+        request.skip()
         return
     life.box.running = request
     life.answer_by = request.deadline
