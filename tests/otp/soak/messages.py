@@ -195,7 +195,8 @@ def no_room(world: World, ref: Ref, note: Note) -> None:
     world.claim(box.statistics().unread >= spec.limit, f"{record} refuses {note}, but has room")
     world.claim(when_full != "drop_newest", f"{record} refuses {note}, but is to drop it")
     if when_full == "drop_oldest":
-        older = [each for each in box.queue if isinstance(each, Note | Overflow) or (is_call(each) and not is_turn(each))]
+        older = [each for each in box.queue if isinstance(each, Note | Overflow) or is_call(each)]
+        older = [each for each in older if not is_turn(each)]
         world.claim(not older, f"{record} refuses {note} at {trio.current_time()}, but could drop {older}")
 
 
