@@ -391,6 +391,7 @@ class Actor(Behaviour):
         finally:
             if life.helpers is not None:
                 # Whoever hears that the actor has ended may rely on it: nothing of it runs any more.
+                life.box.end_turns()  # or a helper of a failed init that waits for one under a shield would go on
                 with trio.CancelScope(shield=True):
                     await life.helpers.cancel()
         if isinstance(ending, Crashed):

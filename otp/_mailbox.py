@@ -21,6 +21,7 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, w
 from ._call import Addressee, Request, Turn
 from ._entries import Entry, Halt, Last, Notice
 from ._errors import MailboxFull, NoMailbox, NotAlive, OtpError
+from ._exit import Shutdown
 from ._statistics import MailboxStatistics
 
 if TYPE_CHECKING:
@@ -224,6 +225,13 @@ class Box:
             self.queue.append(Last(reason))
             self._wake()
             self._refuse_senders()
+
+    def end_turns(self) -> None:
+        """Accept nothing more, and tell those who wait for their turn; others, as soon as it is known what of."""
+        self.stop_intake(Shutdown())
+        for entry in self.queue:
+            if isinstance(entry, Request) and type(entry.message) is Turn:
+                entry.fail(self.not_alive())
 
     def close(self, reason: ExitReason, *, kept: bool = False) -> list[object]:
         """The receiver has ended: refuse everything, tell all callers, and return the unread messages.

@@ -13,6 +13,7 @@ from otp import (
     Backoff,
     CallTimeout,
     Crashed,
+    FailedToStart,
     GaveUp,
     Killed,
     Mailbox,
@@ -206,6 +207,31 @@ async def test_a_turn_is_not_for_the_next_incarnation_which_could_not_begin_befo
         await trio.sleep(2)
         assert supervisor.ref("k").incarnation == 2
     assert turns == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_helper_that_waits_for_its_turn_learns_that_the_init_has_failed(again):
+    """Under a shield, too: the end of the actor waits for it. It may even ask once more."""
+    told = []
+
+    async def waits_for_its_turn(a):
+        with trio.CancelScope(shield=True):
+            for _ in range(1 + again):
+                try:
+                    await a.in_turn(trio.lowlevel.checkpoint)
+                except NotAlive:
+                    told.append(trio.current_time())
+
+    async def init(a):
+        a.nursery.start_soon(waits_for_its_turn, a)
+        await trio.sleep(1)
+        raise Boom
+
+    _, actor = keeper(init)
+    async with open_supervisor(Supervisor([])) as supervisor:
+        with pytest.raises(FailedToStart, match="Boom"):
+            await supervisor.start_child(child(actor, id="k"))
+    assert told == [1] * (1 + again)
 
 
 async def test_nobody_is_shown_the_next_incarnation_as_the_one_that_was_to_be_inspected():
