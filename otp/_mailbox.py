@@ -134,6 +134,10 @@ class Box:
         A checkpoint in any case. If it is cancelled the message was not sent.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
+        if self.owner is current_task():  # who waits for itself would wait for ever
+            self.admit()
+            if self.state == _OPEN and len(self.queue) >= self.limit:
+                raise MailboxFull(self.target.path, self._full)
         if self.state == _OPEN and (self._senders or len(self.queue) >= self.limit):
             if self._senders is None:
                 self._senders = {}

@@ -97,6 +97,7 @@ class Ref:
 
         Raises:
             NotAlive: if the child has ended, is restarting or is being stopped, also when that happens meanwhile.
+            MailboxFull: if an actor would wait in a handler for room in its own mailbox.
             NoMailbox: if the child is not one that takes messages.
         """
         await self._box.put_wait(message)
