@@ -112,6 +112,11 @@ class Box:
             if isinstance(message, Request):
                 message.target = self.target
 
+    def disinherit(self) -> list[object]:
+        """Give back what was left to it: its owner has come up, and takes no messages."""
+        left, self.queue = list(self.queue), _EMPTY
+        return left
+
     def put(self, message: object) -> None:
         """Append a message, and wake the receiver if it is parked.
 
@@ -176,7 +181,7 @@ class Box:
         """
         self._allocate()
         if self.state not in (_OPEN, _STOPPING):
-            raise self._refusal()
+            raise self.refusal()
         insert_next(self.queue, entry)
         self._wake()
 
@@ -304,10 +309,10 @@ class Box:
         elif self.state == _OPEN and self._overflow is not None:
             self._overflow.take(message)
         else:
-            raise self._refusal()
+            raise self.refusal()
 
-    def _refusal(self) -> OtpError:
-        """Why nothing more is accepted."""
+    def refusal(self) -> OtpError:
+        """Why nothing (more) is accepted."""
         if self.state == _OPEN:
             return MailboxFull(self.target.path, self._full)
         if self.state == _NONE and self.target.begun:

@@ -1,5 +1,7 @@
 """The unread messages of one incarnation for the next: which, in what order, and what becomes of them otherwise."""
 
+import math
+from contextlib import asynccontextmanager
 from random import Random
 from typing import Any, ClassVar
 
@@ -18,6 +20,7 @@ from otp import (
     Killed,
     Mailbox,
     MessagesDropped,
+    NoMailbox,
     NotAlive,
     PoisonMessage,
     RestartBudget,
@@ -207,6 +210,43 @@ async def test_a_turn_is_not_for_the_next_incarnation_which_could_not_begin_befo
         await trio.sleep(2)
         assert supervisor.ref("k").incarnation == 2
     assert turns == []
+
+
+@asynccontextmanager
+async def holds_something():
+    yield
+
+
+@pytest.mark.parametrize("kind", [trio.sleep_forever, holds_something, Supervisor([])])
+async def test_who_comes_back_as_another_kind_of_child_takes_no_messages_and_the_callers_are_told(kind):
+    log, actor = keeper()
+    told = []
+
+    async def ask(ref):
+        with pytest.raises(NoMailbox):
+            await ref.call("question", timeout=math.inf)
+        told.append(trio.current_time())
+
+    options = {"id": "k", "backoff": Backoff(initial=1, jitter=0)}
+    runtime = Runtime()
+    with capture_events(runtime) as events:
+        tree = Supervisor([child(actor, mailbox=Mailbox(kept=True), **options)])
+        async with open_supervisor(tree, runtime=runtime) as supervisor, trio.open_nursery() as nursery:
+            ref = supervisor.ref("k")
+            ref.send(crash_later)
+            await wait_all_tasks_blocked()
+            ref.send("for nobody")
+            pending = ref.request("question")
+            nursery.start_soon(ask, ref)
+            await wait_all_tasks_blocked()
+            await supervisor.change(Supervisor([child(kind, **options)]))
+            await trio.sleep(10)
+            with pytest.raises(NoMailbox):
+                pending.result()
+            assert told == [2]
+            assert supervisor.ref("k").alive
+            assert [(event.incarnation, event.count) for event in events.of(MessagesDropped)] == [(2, 1)]
+    assert log == []
 
 
 @pytest.mark.parametrize("again", [False, True])
