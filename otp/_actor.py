@@ -195,8 +195,9 @@ class Actor(Behaviour):
         """Have `handle_idle` called when no message or call comes for `seconds` after this handler is done.
 
         Any message or call cancels it, and so does one that is waiting already; each handler that wants it asks anew. A
-        tool's question (:meth:`Ref.inspect`) does not. With 0 it comes at once if nothing is waiting, before all that
-        comes later. This is gen_server's timeout.
+        tool's question (:meth:`Ref.inspect`) does not, nor does a continuation, nor what comes to nothing: a call whose
+        caller has gone, a timer that is cancelled. With 0 it comes at once if nothing is waiting, before all that comes
+        later. This is gen_server's timeout.
 
         Raises:
             ValueError: if `seconds` is not a finite number >= 0.
@@ -390,6 +391,7 @@ class Actor(Behaviour):
         finally:
             if life.helpers is not None:
                 # Whoever hears that the actor has ended may rely on it: nothing of it runs any more.
+                life.box.end_turns()  # or a helper of a failed init that waits for one under a shield would go on
                 with trio.CancelScope(shield=True):
                     await life.helpers.cancel()
         if isinstance(ending, Crashed):

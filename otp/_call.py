@@ -10,6 +10,7 @@ halve the rate of calls. Other timeouts are a cancel scope.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, final
 
 import outcome
@@ -114,6 +115,15 @@ class Request(Entry):
         self._take()
         return Abort.SUCCEEDED
 
+    def skip(self) -> None:
+        """It had its turn, and is not handled, as nobody waits any more."""
+        self.deadline = -math.inf
+
+    @property
+    def heard(self) -> bool:
+        """Whether it was handled."""
+        return self.deadline > -math.inf
+
     @property
     def open(self) -> bool:
         """Whether somebody waits for the answer and has not got it."""
@@ -134,6 +144,11 @@ class Query(Request):
     __slots__ = ()
 
     jumps_queue = True
+
+    @property
+    def heard(self) -> bool:
+        """No."""
+        return False
 
 
 @final

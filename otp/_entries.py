@@ -41,6 +41,11 @@ class Entry:
     def __init_subclass__(cls) -> None:
         ENTRIES.add(cls)
 
+    @property
+    def heard(self) -> bool:
+        """When it has had its turn: whether the actor got a message or call by it, which ends an idle timeout."""
+        return True
+
     async def act(self, actor: Handlers) -> ExitReason | None:
         """Do what it stands for, in its turn. An exit reason makes the actor end."""
         raise NotImplementedError
@@ -86,6 +91,11 @@ class Continue(Entry):
 
     def __init__(self, what: object) -> None:
         self.what = what
+
+    @property
+    def heard(self) -> bool:
+        """No: it was the actor's own wish."""
+        return False
 
     async def act(self, actor: Handlers) -> None:
         """Go on."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, final
 import trio
 from trio.lowlevel import wait_task_rescheduled
 
-from ._call import Query
 from ._entries import Entry, Handlers
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 class Idle(Entry):
     """Wait for `seconds`; if nothing comes, call `handle_idle`. In front of all messages in `box` when it is armed."""
 
-    __slots__ = ("_box", "_deadline", "_seconds")
+    __slots__ = ("_before", "_box", "_deadline", "_seconds")
 
     jumps_queue = True
 
@@ -31,18 +30,25 @@ class Idle(Entry):
         self._seconds = seconds
         self._box = box
         self._deadline = math.inf
+        self._before: Entry | None = None  # what has its turn first, and may come to nothing
 
     async def act(self, actor: Handlers) -> None:
-        """Wait. What is in the queue already, or comes meanwhile, ends it, unless it is a question of a tool."""
+        """Wait. What is in the queue already, or comes meanwhile, ends it, if the actor is handed something by it.
+
+        It is not by a question of a tool, a call whose caller has gone, or a timer that was cancelled.
+        """
         box = self._box
+        if self._before is not None and self._before.heard:
+            return
         if self._deadline == math.inf:
             self._deadline = trio.current_time() + self._seconds
         box.admit()
-        if not box.queue and trio.current_time() < self._deadline:
+        while not box.queue and trio.current_time() < self._deadline:
             with trio.CancelScope(deadline=self._deadline):
                 box.parked = box.owner
                 await wait_task_rescheduled(box)
         if not box.queue:
             await actor.handle_idle()
-        elif type(box.queue[0]) is Query:
-            box.put_next(self)  # behind it: the question is answered, and then this waits for the rest of its time
+        elif isinstance(first := box.queue[0], Entry) and type(first) is not Idle:  # (of two, the later counts)
+            self._before = first
+            box.queue.insert(1, self)  # and then this waits for the rest of its time, if that was nothing

@@ -21,6 +21,7 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, w
 from ._call import Addressee, Request, Turn
 from ._entries import Entry, Halt, Last, Notice
 from ._errors import MailboxFull, NoMailbox, NotAlive, OtpError
+from ._exit import Shutdown
 from ._statistics import MailboxStatistics
 
 if TYPE_CHECKING:
@@ -111,6 +112,11 @@ class Box:
             if isinstance(message, Request):
                 message.target = self.target
 
+    def disinherit(self) -> list[object]:
+        """Give back what was left to it: its owner has come up, and takes no messages."""
+        left, self.queue = list(self.queue), _EMPTY
+        return left
+
     def put(self, message: object) -> None:
         """Append a message, and wake the receiver if it is parked.
 
@@ -133,6 +139,10 @@ class Box:
         A checkpoint in any case. If it is cancelled the message was not sent.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
+        if self.owner is current_task():  # who waits for itself would wait for ever
+            self.admit()
+            if self.state == _OPEN and len(self.queue) >= self.limit:
+                raise MailboxFull(self.target.path, self._full)
         if self.state == _OPEN and (self._senders or len(self.queue) >= self.limit):
             if self._senders is None:
                 self._senders = {}
@@ -171,7 +181,7 @@ class Box:
         """
         self._allocate()
         if self.state not in (_OPEN, _STOPPING):
-            raise self._refusal()
+            raise self.refusal()
         insert_next(self.queue, entry)
         self._wake()
 
@@ -224,6 +234,13 @@ class Box:
             self.queue.append(Last(reason))
             self._wake()
             self._refuse_senders()
+
+    def end_turns(self) -> None:
+        """Accept nothing more, and tell those who wait for their turn; others, as soon as it is known what of."""
+        self.stop_intake(Shutdown())
+        for entry in self.queue:
+            if isinstance(entry, Request) and type(entry.message) is Turn:
+                entry.fail(self.not_alive())
 
     def close(self, reason: ExitReason, *, kept: bool = False) -> list[object]:
         """The receiver has ended: refuse everything, tell all callers, and return the unread messages.
@@ -292,10 +309,10 @@ class Box:
         elif self.state == _OPEN and self._overflow is not None:
             self._overflow.take(message)
         else:
-            raise self._refusal()
+            raise self.refusal()
 
-    def _refusal(self) -> OtpError:
-        """Why nothing more is accepted."""
+    def refusal(self) -> OtpError:
+        """Why nothing (more) is accepted."""
         if self.state == _OPEN:
             return MailboxFull(self.target.path, self._full)
         if self.state == _NONE and self.target.begun:

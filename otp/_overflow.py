@@ -75,6 +75,8 @@ class Overflowing:
         if ref is None or ref is self._life.ref or isinstance(content, Overflow | Turn):
             raise self._full()
         other = box_of(ref)
+        if type(message) is Request and message.task is other.owner:
+            raise self._full()  # it would wait for itself
         overflow = Overflow(self._life.path, content)
         try:
             if isinstance(message, Request):

@@ -147,7 +147,7 @@ class PendingCall(Generic[R]):
         _check(timeout)
         request = self._request
         if request is not None:
-            request.deadline = trio.current_time() + timeout
+            request.deadline = request.expires = trio.current_time() + timeout
         try:
             return await self.wait(timeout=timeout)
         finally:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import trio
-from trio.lowlevel import checkpoint, wait_task_rescheduled
+from trio.lowlevel import cancel_shielded_checkpoint, checkpoint, wait_task_rescheduled
 
 from ._call import Request, Turn
 from ._crash_report import tell_crash
@@ -72,8 +72,9 @@ async def receive(actor: Receiver, life: Life) -> ExitReason:
 
 async def _answer(actor: Receiver, life: Life, request: Request) -> None:
     """Handle a call, unless nobody waits for the answer any more."""
-    if request.task is None or request.deadline <= life.runtime.now():
+    if (request.task is None or request.deadline <= life.runtime.now()) and not await _wanted_after_all(request):
         life.runtime.skipped_calls += 1
+        request.skip()
         return
     life.box.running = request
     life.answer_by = request.deadline
@@ -88,6 +89,19 @@ async def _answer(actor: Receiver, life: Life, request: Request) -> None:
         life.box.running = None
         if request.open:
             life.part(Owed).add(request)
+
+
+async def _wanted_after_all(request: Request) -> bool:
+    """Whether somebody waits for the answer although the deadline has passed that was known when the call was made.
+
+    A cancel scope of the caller can be given more time meanwhile. If it was not, trio cancels the caller before it lets
+    anybody else run. How much time that was is not known here: what is left is the timeout of the call itself.
+    """
+    if request.task is None or request.expires <= trio.current_time():
+        return False
+    await cancel_shielded_checkpoint()
+    request.deadline = request.expires
+    return request.open
 
 
 def ending_of(life: Life, raised: BaseException) -> ExitReason:

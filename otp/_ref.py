@@ -97,6 +97,7 @@ class Ref:
 
         Raises:
             NotAlive: if the child has ended, is restarting or is being stopped, also when that happens meanwhile.
+            MailboxFull: if an actor would wait in a handler for room in its own mailbox.
             NoMailbox: if the child is not one that takes messages.
         """
         await self._box.put_wait(message)
@@ -110,7 +111,8 @@ class Ref:
 
         The deadline travels along: the timeout, those of the cancel scopes around the call, and, within a
         `handle_call`, that of the call being handled, whichever is first. The child sees it as
-        ``context.call_deadline`` and does not begin a request when it has passed or the caller has gone.
+        ``context.call_deadline`` and does not begin a request when it has passed or the caller has gone. (If a scope
+        was given more time meanwhile, so that the caller still waits, the request is begun.)
 
         If it is cancelled, or times out, a request that was not begun is skipped; a handler that is at it goes on, and
         its answer is dropped. (In OTP a server does the work in any case.)

@@ -35,7 +35,7 @@ from ._starters import Starters
 from ._statistics import ChildStatistics, SupervisorStatistics
 from ._strategy import SupervisorCore
 from ._supervisor_ref import SupervisorRef
-from ._unread import Unread
+from ._unread import Unread, drop_inherited
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -224,6 +224,8 @@ class SupervisorTask(Behaviour):
         now = self.runtime.now()
         tell_up(life, now)
         self._overdue.is_up(life)
+        if life.box.queue and not life.box.takes_messages:
+            drop_inherited(life)
         self._post(p.ChildUp(life.spec.id, life.incarnation, now))
 
     def child_ending(self, life: Life, by: float) -> None:

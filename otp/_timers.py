@@ -75,12 +75,17 @@ class Timer(Entry):
         self.due += (missed + 1) * self._interval
         return self.due
 
+    @property
+    def heard(self) -> bool:
+        """Whether its message was handled."""
+        return not self._waits_in_box or self.active
+
     async def act(self, actor: Handlers) -> None:
         """Its turn in the mailbox: handle the message, if that is still wanted."""
-        self._waits_in_box = False
         life = self._life
         if life is None:
             return
+        self._waits_in_box = False
         if self._interval is None:
             self._life = None
             life.part(Timers).running.discard(self)

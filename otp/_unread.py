@@ -29,11 +29,18 @@ class Unread(Part):
         lost = 0
         for message in self.messages:
             if isinstance(message, Request):
-                message.fail(self.life.box.not_alive())
+                message.fail(self.life.box.refusal())
             else:
                 lost += 1
         self.messages = []
         tell_dropped(self.life, lost)
+
+
+def drop_inherited(life: Life) -> None:
+    """It is no actor, unlike the one that has left it something: nobody will ever read that."""
+    left = Unread(life)
+    left.messages = life.box.disinherit()
+    left.drop()
 
 
 def close_mailbox(life: Life, reason: ExitReason) -> None:

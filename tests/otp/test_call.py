@@ -209,6 +209,55 @@ async def test_a_request_whose_deadline_has_passed_is_skipped():
         assert supervisor.runtime.skipped_calls == 2
 
 
+async def test_a_request_is_begun_when_the_scope_of_its_caller_was_given_more_time():
+    seen = []
+
+    async def ask(actor):
+        seen.append(actor.context.call_deadline)
+        return await call("other", "x")
+
+    spec = Supervisor([child(Echo), child(Echo, id="other", name="other")])
+    async with open_supervisor(spec) as supervisor, trio.open_nursery() as nursery:
+        ref = supervisor.ref("Echo")
+        ref.send(sleeps(2))
+
+        async def give_more_time(scope):
+            await trio.sleep(0.5)
+            scope.deadline += 10
+
+        for timeout in (math.inf, 5):
+            with trio.move_on_after(1) as scope:
+                nursery.start_soon(give_more_time, scope)
+                assert await ref.call(ask, timeout=timeout) == "x"
+            assert not scope.cancelled_caught
+            ref.send(sleeps(2))
+    assert seen == [math.inf, 7]
+    assert supervisor.runtime.skipped_calls == 0
+
+
+async def test_a_request_is_skipped_whose_caller_is_about_to_be_cancelled():
+    """The deadline passes while a handler blocks the loop, and trio has not yet seen to it."""
+    handled = []
+
+    async with echo() as supervisor:
+        ref = supervisor.ref("echo")
+
+        def block(actor):
+            clock = trio.lowlevel.current_clock()
+            assert isinstance(clock, trio.testing.MockClock)
+            clock.jump(2)
+
+        for _ in range(2):  # after the third message in a row it does not look at the clock
+            ref.send(lambda _: None)
+        ref.send(block)
+        with trio.move_on_after(1) as scope:
+            await ref.call(lambda _: handled.append("x"))
+        assert scope.cancelled_caught
+        assert await ref.call("alive") == "alive"
+        assert handled == []
+        assert supervisor.runtime.skipped_calls == 1
+
+
 async def test_the_deadline_travels_through_a_chain_of_calls():
     seen = []
 

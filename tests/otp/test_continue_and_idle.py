@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from otp import Actor, ChildExited, Crashed, NotAlive, Runtime, Shutdown, Supervisor, child, open_supervisor
+from otp import Actor, ChildExited, Crashed, Down, NotAlive, Runtime, Shutdown, Supervisor, child, open_supervisor
 from otp.testing import capture_events
 from tests.otp.actors import Echo, perform, sleeps
 from tests.otp.virtual import virtual_time
@@ -329,6 +329,66 @@ async def test_an_idle_actor_can_be_stopped_and_crashes_like_any_other():
         with pytest.raises(NotAlive):
             ref.send("x")
     assert log == []
+
+
+async def test_what_comes_to_nothing_does_not_cancel_the_idle_timeout():
+    """A call that is skipped, a timer that was cancelled: the actor hears of neither, so it would not ask anew."""
+    log, tree = server()
+
+    async def work(actor):
+        timer = actor.after(0.5, "tick")
+        await trio.sleep(2)
+        timer.cancel()
+        actor.idle_after(3)
+
+    async with tree as supervisor:
+        ref = supervisor.ref("s")
+        ref.send(work)
+        for patience in (1.5, 0.3):
+            with trio.move_on_after(patience):
+                await ref.call("too late")
+        await trio.sleep(1)
+        with trio.CancelScope() as scope:  # while it idles: gone before the actor has looked
+            scope.cancel()
+            await ref.call("gone")
+        ref.request("gone, too").abandon()
+        await trio.sleep(10)
+        assert supervisor.runtime.skipped_calls == 4
+        assert log == ["idle at 5"]
+
+
+async def test_to_continue_does_not_cancel_the_idle_timeout_whichever_is_asked_for_first():
+    log, tree = server()
+    async with tree as supervisor:
+        for ask in (lambda actor: actor.idle_after(2), lambda actor: actor.continue_with("then")):
+            supervisor.ref("s").send(lambda actor, ask=ask: [ask(actor), actor.continue_with("a"), actor.idle_after(2)])
+            await trio.sleep(5)
+        supervisor.ref("s").send(lambda actor: [actor.idle_after(2), actor.continue_with("b")])
+        await trio.sleep(5)
+        supervisor.ref("s").send(lambda actor: [actor.idle_after(2), actor.continue_with(lambda a: a.idle_after(3))])
+        await trio.sleep(5)
+    assert log == [
+        *("continue a", "idle at 2", "continue then", "continue a", "idle at 7"),
+        *("continue b", "idle at 12", "idle at 18"),
+    ]
+
+
+async def test_a_notice_that_is_taken_back_at_once_does_not_end_the_idle_time_early():
+    log, tree = server()
+
+    async def hears_and_forgets(actor, monitor):
+        await trio.sleep(1)
+        monitor.tell(Down(monitor=monitor, ref=None, name=None, reason=Shutdown()))  # wakes it
+        actor.demonitor(monitor)
+
+    def arm(actor):
+        actor.nursery.start_soon(hears_and_forgets, actor, actor.monitor(actor.me))
+        actor.idle_after(5)
+
+    async with tree as supervisor:
+        supervisor.ref("s").send(arm)
+        await trio.sleep(10)
+    assert log == ["idle at 5"]
 
 
 async def test_idling_for_ever_lets_others_run():

@@ -1,5 +1,7 @@
 """The unread messages of one incarnation for the next: which, in what order, and what becomes of them otherwise."""
 
+import math
+from contextlib import asynccontextmanager
 from random import Random
 from typing import Any, ClassVar
 
@@ -13,10 +15,12 @@ from otp import (
     Backoff,
     CallTimeout,
     Crashed,
+    FailedToStart,
     GaveUp,
     Killed,
     Mailbox,
     MessagesDropped,
+    NoMailbox,
     NotAlive,
     PoisonMessage,
     RestartBudget,
@@ -206,6 +210,68 @@ async def test_a_turn_is_not_for_the_next_incarnation_which_could_not_begin_befo
         await trio.sleep(2)
         assert supervisor.ref("k").incarnation == 2
     assert turns == []
+
+
+@asynccontextmanager
+async def holds_something():
+    yield
+
+
+@pytest.mark.parametrize("kind", [trio.sleep_forever, holds_something, Supervisor([])])
+async def test_who_comes_back_as_another_kind_of_child_takes_no_messages_and_the_callers_are_told(kind):
+    log, actor = keeper()
+    told = []
+
+    async def ask(ref):
+        with pytest.raises(NoMailbox):
+            await ref.call("question", timeout=math.inf)
+        told.append(trio.current_time())
+
+    options = {"id": "k", "backoff": Backoff(initial=1, jitter=0)}
+    runtime = Runtime()
+    with capture_events(runtime) as events:
+        tree = Supervisor([child(actor, mailbox=Mailbox(kept=True), **options)])
+        async with open_supervisor(tree, runtime=runtime) as supervisor, trio.open_nursery() as nursery:
+            ref = supervisor.ref("k")
+            ref.send(crash_later)
+            await wait_all_tasks_blocked()
+            ref.send("for nobody")
+            pending = ref.request("question")
+            nursery.start_soon(ask, ref)
+            await wait_all_tasks_blocked()
+            await supervisor.change(Supervisor([child(kind, **options)]))
+            await trio.sleep(10)
+            with pytest.raises(NoMailbox):
+                pending.result()
+            assert told == [2]
+            assert supervisor.ref("k").alive
+            assert [(event.incarnation, event.count) for event in events.of(MessagesDropped)] == [(2, 1)]
+    assert log == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_helper_that_waits_for_its_turn_learns_that_the_init_has_failed(again):
+    """Under a shield, too: the end of the actor waits for it. It may even ask once more."""
+    told = []
+
+    async def waits_for_its_turn(a):
+        with trio.CancelScope(shield=True):
+            for _ in range(1 + again):
+                try:
+                    await a.in_turn(trio.lowlevel.checkpoint)
+                except NotAlive:
+                    told.append(trio.current_time())
+
+    async def init(a):
+        a.nursery.start_soon(waits_for_its_turn, a)
+        await trio.sleep(1)
+        raise Boom
+
+    _, actor = keeper(init)
+    async with open_supervisor(Supervisor([])) as supervisor:
+        with pytest.raises(FailedToStart, match="Boom"):
+            await supervisor.start_child(child(actor, id="k"))
+    assert told == [1] * (1 + again)
 
 
 async def test_nobody_is_shown_the_next_incarnation_as_the_one_that_was_to_be_inspected():

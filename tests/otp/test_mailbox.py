@@ -78,6 +78,27 @@ async def test_send_wait_is_a_checkpoint_and_sends_nothing_when_cancelled():
         assert await ref.call("count") == 1
 
 
+async def test_an_actor_does_not_wait_for_room_in_its_own_mailbox():
+    seen = []
+
+    class Sender(Actor):
+        async def handle_message(self, message):
+            seen.append(message)
+            if message == "go":
+                await trio.sleep(1)  # meanwhile others fill it, and wait
+                await self.me.send_wait("own")
+                with pytest.raises(MailboxFull):
+                    await self.me.send_wait("too much")
+
+    async with open_supervisor(Supervisor([child(Sender, mailbox=3)])) as supervisor, trio.open_nursery() as nursery:
+        ref = supervisor.ref("Sender")
+        for message in ("first", "go", 1):
+            ref.send(message)
+        nursery.start_soon(ref.send_wait, 2)
+        await trio.sleep(5)
+        assert seen == ["first", "go", 1, 2, "own"]
+
+
 async def test_senders_that_wait_are_told_when_the_receiver_dies():
     async with (
         open_supervisor(Supervisor([child(Echo, mailbox=1, restart="temporary")])) as supervisor,

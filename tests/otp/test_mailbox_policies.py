@@ -28,6 +28,7 @@ from otp import (
     whereis,
 )
 from otp.testing import capture_events
+from tests.otp.actors import Echo, sleeps
 
 
 class Gate(Actor):
@@ -287,6 +288,31 @@ async def test_divert_hands_messages_and_calls_to_another_actor(autojump_clock):
         (2, "diverted"),
         ("question", "diverted"),
     ]
+
+
+async def test_a_call_is_not_diverted_to_the_actor_that_makes_it(autojump_clock):
+    """It would wait for itself. A call that it does not wait for is."""
+    spec = Supervisor(
+        [
+            child(Echo, id="full", mailbox=Mailbox(1, when_full=Divert("caller"))),
+            child(Echo, id="caller", name="caller"),
+        ]
+    )
+    async with open_supervisor(spec) as supervisor:
+        full, caller = supervisor.ref("full"), supervisor.ref("caller")
+        full.send(sleeps(100))
+        await wait_all_tasks_blocked()
+        full.send(str)
+
+        async def ask(_):
+            with pytest.raises(MailboxFull):
+                await full.call("question")
+            return full.request("later")
+
+        pending = await caller.call(ask)
+        assert trio.current_time() == 0
+        answer = await pending.wait()
+    assert answer == Overflow(path="app/full", message="later")
 
 
 async def test_what_its_helpers_want_in_turn_is_not_diverted(autojump_clock):

@@ -216,7 +216,7 @@ class Worker(Actor):
                 self.continue_with(record)
             case "idle":
                 seconds = random.random() * 3
-                record.idle_at, record.skipped = trio.current_time() + seconds, world.runtime.skipped_calls
+                record.idle_at = trio.current_time() + seconds
                 self.idle_after(seconds)
             case "monitor" if what.other is not None:
                 ties.monitor(self, what.other)

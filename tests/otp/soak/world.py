@@ -52,7 +52,6 @@ class Record:
     overflowed: int = 0  # messages that its mailbox had no room for, and did not refuse
     continues: int = 0  # what it is to go on with before the next message
     idle_at: float | None = None  # when it is to be told that nothing came
-    skipped: int = 0  # how many calls nobody had begun, by then, as their callers had gone: these have come as well
     last: dict[object, int] = attrs.field(factory=dict[object, int])  # by sender: the number of the last message
     # Its ties with others; see ties.py.
     monitors: dict[Monitor, None] = attrs.field(factory=dict[Monitor, None])
