@@ -72,8 +72,8 @@ async def open_supervisor(
             finally:
                 root.stop()  # the nursery waits for it, and cannot be kept from that
     except BaseExceptionGroup as group:
-        # Nothing but the body can raise in that nursery, so there is one exception in it.
-        error = group.exceptions[0]
+        # Nothing but the body can raise in that nursery; and Ctrl-C, behind it, while the tree stops.
+        error = group.exceptions[-1]
     except BaseException as alone:  # noqa: BLE001  (raised again below)
         error = alone
     finally:

@@ -40,13 +40,13 @@ from otp import Actor, Supervisor, child, open_supervisor
 
 Life = shell.Life
 def interrupted(spec, *args):
-    if spec.id == "b" and sys.argv[1] != "stop":
+    if spec.id == "b" and sys.argv[1] in ("start", "request"):
         signal.raise_signal(signal.SIGINT)
     return Life(spec, *args)
 shell.Life = interrupted
 asked = Life.ask_to_stop
 def interrupted_too(life):
-    if life.spec.id == "app" and sys.argv[1] == "stop":
+    if life.spec.id == "app" and sys.argv[1] in ("stop", "error"):
         signal.raise_signal(signal.SIGINT)
     asked(life)
 Life.ask_to_stop = interrupted_too
@@ -63,6 +63,8 @@ async def main():
     async with open_supervisor(Supervisor(children), log=False) as supervisor:
         await trio.sleep(0.05)
         await supervisor.start_child(child(Cleans, id="b"))
+        if sys.argv[1] == "error":
+            raise ValueError
 
 try:
     trio.run(main)
@@ -71,7 +73,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("when", ["start", "request", "stop"])
+@pytest.mark.parametrize("when", ["start", "request", "stop", "error"])
 def test_ctrl_c_in_the_middle_of_a_decision_ends_the_tree_in_order(tmp_path, when):
     """Between what the core has decided and what is done about it: the rest of that is lost. Or as the stop begins."""
     script = tmp_path / "script.py"
@@ -85,7 +87,7 @@ def test_ctrl_c_in_the_middle_of_a_decision_ends_the_tree_in_order(tmp_path, whe
         timeout=60,
     )
     assert ran.returncode != -signal.SIGALRM, "it hangs"
-    cleaned = "cleaned b\n" * (when == "stop") + "cleaned a\n"
+    cleaned = "cleaned b\n" * (when in ("stop", "error")) + "cleaned a\n"
     assert (ran.stdout, ran.stderr) == (f"{cleaned}interrupted\n", "")
 
 
