@@ -119,8 +119,8 @@ class SupervisorTask(Behaviour):
             if life.guest:
                 self.runtime.guests.remove(self)
             self._drop_unread()
-            for life in self._lives.values():
-                if (unread := life.if_used(Unread)) is not None:
+            for left in self._lives.values():
+                if (unread := left.if_used(Unread)) is not None:
                     unread.drop()
             self._refuse_all()
         end, self._end = self._end, None  # who keeps the ref does not keep those of whom it has died
