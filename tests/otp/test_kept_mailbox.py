@@ -227,7 +227,7 @@ async def test_who_comes_back_as_another_kind_of_child_takes_no_messages_and_the
             await ref.call("question", timeout=math.inf)
         told.append(trio.current_time())
 
-    options = {"id": "k", "backoff": Backoff(initial=1, jitter=0)}
+    options: dict[str, Any] = {"id": "k", "backoff": Backoff(initial=1, jitter=0)}
     runtime = Runtime()
     with capture_events(runtime) as events:
         tree = Supervisor([child(actor, mailbox=Mailbox(kept=True), **options)])
