@@ -118,6 +118,7 @@ from ._service import Phase as Phase
 from ._service import ServicePhase as ServicePhase
 from ._service import run as run
 from ._service import serve as serve
+from ._settings import OnStuck as OnStuck
 from ._settings import RunSettings as RunSettings
 from ._spec import AutoShutdown as AutoShutdown
 from ._spec import Backoff as Backoff

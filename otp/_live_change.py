@@ -47,9 +47,7 @@ def _new_template(state: CoreState, spec: Supervisor) -> list[tuple[Slot, ChildS
 
 
 def _renew(state: CoreState, slot: Slot, spec: ChildSpec) -> None:
-    if spec == slot.spec:
-        return
-    slot.spec = spec
+    slot.spec = spec  # (Whether it is another one is not asked: what is in it need not be comparable.)
     if spec.budget is None:
         slot.window = None
     elif slot.window is not None:

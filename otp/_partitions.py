@@ -83,7 +83,7 @@ def partition_id(spec: Supervisor, key: Key) -> str:
         case int():
             hashed = key
         case str():
-            hashed = crc32(key.encode())
+            hashed = crc32(key.encode(errors="surrogatepass"))  # names of files may be such
         case bytes():
             hashed = crc32(key)
         case _:

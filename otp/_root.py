@@ -129,6 +129,7 @@ class _Root:
         if not self._stopping:
             outside.cancel(reason="the supervision tree has ended")
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C before the tree is asked would wait for it for ever
     def stop(self) -> None:
         """Stop the tree in order; comes back at once."""
         self._stopping = True

@@ -83,8 +83,8 @@ class Stopping(Protocol):
         ...
 
 
-class Root(Protocol):
-    """What is asked of the root of a tree, also while its supervisor is not there yet."""
+class Tree(Protocol):
+    """What is asked of a tree at its root, also while the supervisor there has yet to run."""
 
     def statistics(self) -> SupervisorStatistics | None:
         """The supervisor and everything below it, in numbers."""
@@ -103,8 +103,8 @@ class Root(Protocol):
 class Runtime:
     """What all children of one tree share. Every child finds it as ``context.runtime``.
 
-    :func:`open_supervisor` and `run` make one. Make it yourself, and pass it on, to subscribe to the events of a tree
-    before it starts. It is for one run of one tree.
+    :func:`open_supervisor`, `run` and `serve` make one. Make it yourself, and pass it on, to subscribe to the events of
+    a tree before it starts. It is for one run of one tree.
     """
 
     def __init__(self) -> None:
@@ -148,8 +148,11 @@ class Runtime:
         """Ctrl-C, or a child's `sys.exit`, if that is why the tree stops."""
         self.on_interrupt: list[Callable[[], None]] = []
         """Told of that."""
-        self.root: Root | None = None
+        self.root: Tree | None = None
         """The root, while there is one."""
+        self.guests: list[Tree] = []
+        """The supervisors that live inside another child: for the supervisor of that it is none, so they are looked at
+        here."""
 
     async def drain(self, deadline: float) -> list[str]:
         """Tell all children to take in no more work, and wait until those that had some are done with it.
@@ -218,9 +221,10 @@ class Runtime:
         elif not self.up:
             reasons.append("not started, or stopping")
         reasons += self.conditions.failing()
-        if self.root is None:
-            return Readiness(not reasons, tuple(reasons))
-        return Readiness(not reasons, tuple(reasons), tuple(self.root.parked()), tuple(self.root.stuck()))
+        trees = [*self.guests] if self.root is None else [self.root, *self.guests]
+        parked = tuple(path for tree in trees for path in tree.parked())
+        stuck = tuple(path for tree in trees for path in tree.stuck())
+        return Readiness(not reasons, tuple(reasons), parked, stuck)
 
     def at_exit(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Have `callback` called when the process is about to end although something would not stop.
@@ -259,6 +263,7 @@ class Runtime:
             names=len(self.registry),
             draining=tuple(sorted(self._drainers.values())),
             root=None if self.root is None else self.root.statistics(),
+            guests=tuple(found for guest in self.guests if (found := guest.statistics()) is not None),
         )
 
     def interrupt(self, error: BaseException) -> None:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias
 import attrs
 import trio
 
+from . import _checks as checks
 from ._budget import Budget
-from ._events import SupervisorDecided
+from ._events import ChildStuck, SupervisorDecided
 from ._last_resort import LastResort
 from ._probes import Answer, serve_probes
 from ._root import open_supervisor
@@ -55,9 +56,11 @@ class ServicePhase:
     """When, on trio's clock."""
     left: float | None
     """Seconds until the process will have ended; None as long as it is not to stop."""
+    by: str | None
+    """Who was the last to ask for the stop: "SIGTERM", say, or "on_stuck (app/ledger)"; None if nobody has."""
 
 
-def run(app: Supervisor, *, settings: RunSettings | None = None) -> NoReturn:
+def run(app: Supervisor, *, settings: RunSettings | None = None, runtime: Runtime | None = None) -> NoReturn:
     """Run the tree `app` as the service that this process is, and exit. To be called in the main thread.
 
     SIGTERM and SIGINT stop it: not ready, settle, drain, ordered stop. A second signal cuts the draining short, a third
@@ -65,21 +68,24 @@ def run(app: Supervisor, *, settings: RunSettings | None = None) -> NoReturn:
     handler that blocks the loop cannot hold up. A log is set up on stdout unless the program has one.
 
     The exit code is 0 if all work was done, 1 if the service failed (the tree gave up, or did not start, or the probes
-    could not be served), and 75 if work had to be given back, or something did not end in time.
+    could not be served, or it stops because a child is stuck, see :class:`RunSettings`), and 75 if work had to be given
+    back, or something did not end in time.
 
     The phases are those that Kubernetes asks for; OTP has the ordered stop alone.
 
     Args:
         app: What to supervise.
         settings: How; by default what the environment says, see :meth:`RunSettings.from_env`.
+        runtime: What the tree shares, for who wants to subscribe to its events before it starts; default: a new one.
 
     Raises:
         ValueError: if a setting in the environment is not allowed.
+        TypeError: if `runtime` is not one.
         SystemExit: always, in the end; with a code of its own if a child has called `sys.exit`.
     """
     settings = RunSettings.from_env() if settings is None else settings
     _set_up_log(settings.log_level)
-    service = _Service(app, settings)
+    service = _Service(app, settings, runtime)
     # Nothing is put back afterwards: the process ends, and until it has ended signals and the last resort count.
     service.stop_request.obey_signals()
     code = DRAINED
@@ -96,21 +102,26 @@ def run(app: Supervisor, *, settings: RunSettings | None = None) -> NoReturn:
     sys.exit(code)
 
 
-async def serve(app: Supervisor, settings: RunSettings | None = None) -> int:
+async def serve(app: Supervisor, settings: RunSettings | None = None, *, runtime: Runtime | None = None) -> int:
     """Do what :func:`run` does inside a trio program, and return the exit code.
 
     In the main thread signals are obeyed until it returns; in others nothing but cancellation, or the end of the tree,
-    stops it. Cancellation stops the tree in order, without draining. When the `grace` time after a signal is over the
-    process exits here, too, whatever else it does: it was asked to. The log is left as it is.
+    stops it, or a child that is stuck, if `settings` say so. Cancellation stops the tree in order, without draining.
+    When the `grace` time after a signal, or after a child was stuck, is over the process exits here, too, whatever else
+    it does: it was asked to. The log is left as it is.
 
     Args:
         app: What to supervise.
         settings: How; by default the defaults of :class:`RunSettings`, and not the environment.
+        runtime: What the tree shares, for who wants to subscribe to its events before it starts; default: a new one.
 
     Returns:
         The exit code, as of `run`. A tree that fails is logged and returned as 1, not raised.
+
+    Raises:
+        TypeError: if `runtime` is not one.
     """
-    service = _Service(app, RunSettings() if settings is None else settings)
+    service = _Service(app, RunSettings() if settings is None else settings, runtime)
     put_back = service.stop_request.obey_signals()
     try:
         return await service.run()
@@ -122,10 +133,11 @@ async def serve(app: Supervisor, settings: RunSettings | None = None) -> int:
 class _Service:
     """One service, from start to stop."""
 
-    def __init__(self, app: Supervisor, settings: RunSettings) -> None:
+    def __init__(self, app: Supervisor, settings: RunSettings, runtime: Runtime | None = None) -> None:
+        checks.instance("runtime", runtime, Runtime | None, "a Runtime or None")
         self._app = app
         self._settings = settings
-        self.runtime = Runtime()
+        self.runtime = Runtime() if runtime is None else runtime
         self.runtime.on_interrupt.append(self._stops_by_itself)
         budget = Budget.plan(0.0, grace=settings.grace, settle=settings.settle)
         self._patience = budget.exit_by - budget.stop_until
@@ -139,7 +151,8 @@ class _Service:
         self._phase: Phase = "starting"
         self._budget: Budget | None = None
         self._asked = trio.Event()
-        self._failed = False
+        self._failed = False  # and stops by itself
+        self._stops_for_stuck = False
         self._tree = trio.CancelScope()
         self._pause = trio.CancelScope()  # around what the second request cuts short
         self._not_done: list[str] = []
@@ -182,11 +195,13 @@ class _Service:
         finally:
             unsubscribe()
             self._enter("stopped")
+        if self._stops_for_stuck:
+            return FAILED
         return GIVEN_BACK if self._not_done else DRAINED
 
     async def _wind_down(self) -> None:
         """Wait until asked to stop; do what comes before the ordered stop, and then have the tree left."""
-        await self._asked.wait()
+        await self._wait_until_asked()
         assert self._budget is not None
         if self._failed:
             return  # it stops already
@@ -204,6 +219,23 @@ class _Service:
             _logger.warning("not done at the end of the drain, so given back: %s", _listed(self._not_done))
         self._enter("stopping")
         self._tree.cancel(reason="the service stops")
+
+    async def _wait_until_asked(self) -> None:
+        """Wait. Until somebody asks, or `serve` is cancelled, a child that is stuck can be what asks."""
+        unsubscribe = self.runtime.events.subscribe(self._hear_of_stuck, ChildStuck)
+        try:
+            await self._asked.wait()
+        finally:
+            unsubscribe()
+
+    def _hear_of_stuck(self, event: object) -> None:
+        """Ask to stop, if that is what is to follow; unless it stops by itself, or was asked and has yet to hear it."""
+        assert isinstance(event, ChildStuck)
+        if self._settings.on_stuck == "stop" and not self._failed and self.stop_request.count == 0:
+            _logger.error("the service has failed: %s is stuck, and on_stuck is 'stop'", event.path)
+            self._stops_for_stuck = True
+            self.stop_request.ask(f"on_stuck ({event.path})")
+            self.stop_request.leave(FAILED)
 
     def _hear(self) -> None:
         """Somebody has asked to stop, or asked again; in the loop."""
@@ -249,7 +281,7 @@ class _Service:
         if self.runtime.events.wants(ServicePhase):
             now = trio.current_time()
             left = None if self._budget is None else self._budget.exit_by - now
-            self.runtime.events.emit(ServicePhase(phase=phase, at=now, left=left))
+            self.runtime.events.emit(ServicePhase(phase=phase, at=now, left=left, by=self.stop_request.by or None))
 
     async def _report(self) -> None:
         await self._asked.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import attrs
 
@@ -12,6 +12,9 @@ from . import _checks as checks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+OnStuck: TypeAlias = Literal["report", "stop"]
+"""What follows in a service when a child is stuck; see `RunSettings`."""
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -33,6 +36,10 @@ class RunSettings:
             a free one (it is logged). None: nowhere.
         warn_after: From when a loop that stalls is reported.
         stall_limit: From when it counts as dead; at least `warn_after`.
+        on_stuck: What follows when a child is stuck (:class:`ChildStuck`) while the service starts or serves. It is
+            always reported, and waited for. "report": no more than that. "stop": the service has failed, and stops as
+            if SIGTERM had come, so that whatever started the process can start another. While it stops already, nothing
+            more follows: it has its `grace` time.
         log_level: Of the log that `run` sets up, unless the program has set up its own.
 
     Raises:
@@ -44,6 +51,7 @@ class RunSettings:
     probes: str | None = None
     warn_after: float = 0.5
     stall_limit: float = 5.0
+    on_stuck: OnStuck = "report"
     log_level: str = "INFO"
 
     def __attrs_post_init__(self) -> None:
@@ -57,6 +65,7 @@ class RunSettings:
             raise ValueError(f"stall_limit must be at least warn_after, {self.warn_after:g}, not {self.stall_limit!r}")
         if self.probes is not None:
             parse_address("probes", self.probes)
+        checks.choice("on_stuck", self.on_stuck, get_args(OnStuck))
         checks.choice("log_level", self.log_level, LOG_LEVELS)
 
     @classmethod
@@ -102,6 +111,8 @@ def _parse(variable: str, name: str, text: str) -> object:
         return text or None
     if name == "log_level":
         return text.upper()
+    if name == "on_stuck":
+        return text.lower()
     try:
         return float(text)
     except ValueError:

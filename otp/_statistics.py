@@ -79,3 +79,5 @@ class RuntimeStatistics:
     """Paths of the children that a drain waits for, or would wait for."""
     root: SupervisorStatistics | None
     """The root supervisor, while it is alive."""
+    guests: tuple[SupervisorStatistics, ...]
+    """The supervisors that live inside another child, see :func:`host`; the first to start is the first."""

@@ -116,10 +116,15 @@ class SupervisorCore:
         """What to do about ``event``. Events of incarnations and generations that are over change nothing."""
         state = self._state
         match event:
-            case p.ChildUp() | p.ChildIgnored() | p.ChildFailedToStart() | p.ChildDown():
-                slot = self._roster.get(event.id)
-                if slot is not None and slot.alive and slot.incarnation == event.incarnation:
-                    self._child_event(slot, event)
+            case p.ChildUp():
+                if slot := self._slot_of(event):
+                    self._up(slot, event.now)
+            case p.ChildIgnored():
+                if slot := self._slot_of(event):
+                    self._ignored(slot)
+            case p.ChildFailedToStart() | p.ChildDown():
+                if slot := self._slot_of(event):
+                    self._ended(slot, event.reason, event.now)
             case p.RetryDue():
                 self._restarts.retry(event.generation, event.now)
             case p.Start():
@@ -139,20 +144,10 @@ class SupervisorCore:
         actions, state.actions = state.actions, []
         return actions
 
-    def _child_event(self, slot: Slot, event: p.ChildUp | p.ChildIgnored | p.ChildFailedToStart | p.ChildDown) -> None:
-        match event:
-            case p.ChildUp():
-                self._up(slot, event.now)
-            case p.ChildIgnored():
-                self._ignored(slot)
-            case p.ChildFailedToStart() | p.ChildDown():
-                if slot.phase == "starting":
-                    self._failed_to_start(slot, event.reason, event.now)
-                elif slot.phase == "running" and not slot.doomed:
-                    self._roster.ended(slot, event.reason)
-                    self._restarts.ended_by_itself(slot, event.reason, event.now)
-                else:
-                    self._ended_as_told(slot, event.reason)
+    def _slot_of(self, event: p.ChildUp | p.ChildIgnored | p.ChildFailedToStart | p.ChildDown) -> Slot | None:
+        """The slot that the event is about, unless it is about an incarnation that is over."""
+        slot = self._roster.get(event.id)
+        return slot if slot is not None and slot.phase != "down" and slot.incarnation == event.incarnation else None
 
     def _up(self, slot: Slot, now: float) -> None:
         self._roster.came_up(slot)
@@ -175,6 +170,15 @@ class SupervisorCore:
         slot.parked = False
         if slot.asked is not None:
             self._requests.came_up(slot)
+
+    def _ended(self, slot: Slot, reason: ExitReason, now: float) -> None:
+        if slot.phase == "starting":
+            self._failed_to_start(slot, reason, now)
+        elif slot.phase == "running" and not slot.doomed:
+            self._roster.ended(slot, reason)
+            self._restarts.ended_by_itself(slot, reason, now)
+        else:
+            self._ended_as_told(slot, reason)
 
     def _failed_to_start(self, slot: Slot, reason: ExitReason, now: float) -> None:
         taken_down = slot.doomed

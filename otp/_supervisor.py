@@ -100,6 +100,8 @@ class SupervisorTask(Behaviour):
         self.path = life.path
         self.runtime = life.runtime
         self.core = SupervisorCore(self._spec, path=self.path)
+        if life.guest:
+            self.runtime.guests.append(self)
         try:
             async with trio.open_nursery() as self.nursery:
                 self._starters = Starters(self._run_child, self.nursery, contextvars.copy_context())
@@ -114,6 +116,8 @@ class SupervisorTask(Behaviour):
                         await self._outlast()
         finally:
             self.ended = True
+            if life.guest:
+                self.runtime.guests.remove(self)
             self._drop_unread()
             for life in self._lives.values():
                 if (unread := life.if_used(Unread)) is not None:

@@ -33,7 +33,10 @@ def _only(error: BaseException) -> BaseException | None:
     if not isinstance(error, BaseExceptionGroup):
         return None
     group = cast("BaseExceptionGroup[BaseException]", error)
-    cancelled, failed = group.split(trio.Cancelled)
+    try:
+        cancelled, failed = group.split(trio.Cancelled)
+    except Exception:  # noqa: BLE001  (a class of theirs that cannot be split; what it is then is all there is to say)
+        return None
     if cancelled is not None and failed is not None:
         return failed
     return group.exceptions[0] if failed is None or len(group.exceptions) == 1 else None

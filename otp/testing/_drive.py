@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final, overload
 
@@ -15,7 +15,7 @@ from .._actor import Actor
 from .._call import DEFAULT_TIMEOUT, Call
 from .._errors import FailedToStart, NotAlive
 from .._events import ChildExited
-from .._exit import Crashed, ExitReason, Ignore, Shutdown, Stop
+from .._exit import Crashed, ExitReason, Ignore, Killed, Shutdown, Stop
 from .._refusals import ChildNotFound
 from .._root import open_supervisor
 from .._runtime import Runtime
@@ -131,7 +131,7 @@ class Driven(Generic[A]):
 
         Raises:
             TimeoutError: if it has not been handled in time; the handler goes on.
-            NotAlive: if the actor had ended, or ends before it comes to this message.
+            NotAlive: if the actor had ended, or ends before it comes to this message, or is killed while handling it.
             MailboxFull: if there is no room.
             Exception: what it crashed with, with its traceback.
         """
@@ -144,7 +144,7 @@ class Driven(Generic[A]):
         if not delivery.over.is_set():
             raise TimeoutError(f"{self._path} has not handled {message!r} within {timeout:g} s")
         self._raise_crash()
-        if not delivery.begun:
+        if not delivery.begun or (isinstance(self.reason, Killed) and delivery in self._deliveries):
             raise NotAlive(self._path, self.reason)
 
     @overload
@@ -207,10 +207,11 @@ class Driven(Generic[A]):
     async def _run(self, probes: tuple[Probe, ...]) -> AsyncGenerator[Driven[A]]:
         runtime = Runtime()
         runtime.events.subscribe(self._note_end, ChildExited)
-        for probe in probes:
-            probe.listen(partial(self._note_sent, probe.name))
         beside = Supervisor([child(probe, id=probe.name, name=probe.name) for probe in probes])
-        with capture_events(runtime) as self.events:
+        with ExitStack() as until_it_ends:
+            for probe in probes:
+                until_it_ends.callback(probe.listen(partial(self._note_sent, probe.name)))
+            self.events = until_it_ends.enter_context(capture_events(runtime))
             async with open_supervisor(beside, name="test", runtime=runtime) as self._supervisor:
                 await self._start(self._supervisor)
                 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final, overload
 
 import trio
@@ -72,9 +73,10 @@ class Probe:
         Raises:
             NotAlive: if it does not run.
         """
-        if self._actor is None or self._actor.ref is None:
+        ref = None if self._actor is None else self._actor.ref
+        if ref is None or not ref.alive:
             raise NotAlive(self.name)
-        return self._actor.ref
+        return ref
 
     def answer(self, request: object, answer: object) -> None:
         """Answer calls of this kind from now on; of several rules that fit the last one counts.
@@ -109,8 +111,8 @@ class Probe:
             AssertionError: if it is another one, or none comes in time. The message is taken all the same.
         """
         checks.seconds("within", within)
-        if not self._unread:
-            with trio.move_on_after(within):
+        with trio.move_on_after(within):
+            while not self._unread:  # again, if somebody else has taken it
                 await self._came.wait()
         if not self._unread:
             raise AssertionError(f"{self.name} was to get {_show(message)}, but got nothing within {within:g} s")
@@ -129,9 +131,14 @@ class Probe:
         if self._unread:
             raise AssertionError(f"{self.name} was to get nothing, but got {list(self._unread)!r}")
 
-    def listen(self, listener: Callable[[object], None]) -> None:
-        """Call `listener` with each message from now on, when it is sent."""
+    def listen(self, listener: Callable[[object], None]) -> Callable[[], None]:
+        """Call `listener` with each message from now on, when it is sent.
+
+        Returns:
+            A function that ends that.
+        """
         self._listeners.append(listener)
+        return partial(self._listeners.remove, listener)
 
     def _note(self, message: object) -> None:
         self.received.append(message)
@@ -174,7 +181,9 @@ class _ProbeActor(Actor):
         self.ref = self.me
         box = self._life.box
         box._allocate()  # pyright: ignore[reportPrivateUsage]  # an open box, whose queue is its own
-        box.queue = _Recorder(self._note)
+        recorder = _Recorder(self._note)
+        recorder.extend(box.queue)  # what the last incarnation has left was noted then
+        box.queue = recorder
 
     async def handle_message(self, message: object) -> None:
         """Do nothing: it was noted when it was sent."""

@@ -11,7 +11,7 @@ import time
 
 import trio
 
-from otp import Behaviour, Supervisor, child, current_context, run
+from otp import Behaviour, ChildStarted, Runtime, Supervisor, child, current_context, run
 
 
 class Consumer(Behaviour):
@@ -97,9 +97,11 @@ async def announce():
 
 consumer = child(Consumer, id="consumer")
 last = child(announce)
+waits_for_stuck = Supervisor([child(stuck, shutdown=0.1), child(fail)], strategy="one_for_all")
 SCENARIOS = {
     "consumer": [consumer, last],
     "stuck": [consumer, child(stuck), last],
+    "stuck group": [consumer, child(waits_for_stuck, id="group"), last],
     "blocker": [consumer, child(Blocker, id="blocker"), last],
     "stall": [child(stall_for_a_while), last],
     "fail": [child(fail), last],
@@ -113,4 +115,6 @@ SCENARIOS = {
 
 if __name__ == "__main__":
     scenario = sys.argv[1]
-    run(Supervisor(SCENARIOS[scenario], intensity=0 if scenario.startswith("give up") else 3))
+    runtime = Runtime()
+    runtime.events.subscribe(lambda event: print("seen:", event, flush=True), ChildStarted)
+    run(Supervisor(SCENARIOS[scenario], intensity=0 if scenario.startswith("give up") else 3), runtime=runtime)

@@ -14,6 +14,7 @@ from otp import (
     Ignore,
     InitTimeout,
     Killed,
+    Mailbox,
     Normal,
     NotAlive,
     Shutdown,
@@ -248,6 +249,17 @@ async def test_a_message_that_it_does_not_come_to():
             await till.send(1)
 
 
+async def test_a_message_that_it_is_killed_in():
+    async def ends(till):
+        with pytest.raises(NotAlive, match="killed"):
+            await till.send(100.0)
+
+    async with drive(child(Till, id="till", shutdown=1.0)) as till, trio.open_nursery() as nursery:
+        nursery.start_soon(ends, till)
+        await settle()
+        assert await till.stop() == Killed()
+
+
 async def test_nothing_is_waited_for_without_end():
     async with drive(child(Till, id="till", shutdown=1.0)) as till:
         with pytest.raises(TimeoutError, match=r"test/till has not handled 100\.0 within 5 s"):
@@ -269,6 +281,17 @@ async def test_what_it_sends_to_others_in_order():
         assert await ledger.expect(Posting(3)) == Posting(3)
         assert (await ledger.expect(Posting)).amount == 4
         await ledger.expect_nothing()
+
+
+async def test_a_probe_may_serve_one_actor_after_another():
+    ledger = Probe("ledger")
+    async with drive(lambda: Till(ledger.ref), probes=[ledger]) as first:
+        await first.send(3)
+    async with drive(lambda: Till(ledger.ref), probes=[ledger]) as second:
+        await second.send(4)
+    assert first.sent == [("ledger", Posting(3))]
+    assert second.sent == [("ledger", Posting(4))]
+    assert ledger.received == [Posting(3), Posting(4)]
 
 
 async def test_probes_answer_calls_as_they_were_told():
@@ -338,6 +361,16 @@ async def test_expect_waits():
         till.ref.send(1)
 
 
+async def test_two_who_expect_get_one_each():
+    ledger = Probe("ledger")
+    async with drive(lambda: Till(ledger.ref), probes=[ledger]) as till, trio.open_nursery() as nursery:
+        nursery.start_soon(ledger.expect, Posting(1))
+        nursery.start_soon(ledger.expect, Posting(1))
+        for _ in range(2):
+            await advance(0.4)
+            till.ref.send(1)
+
+
 async def test_a_probe_in_a_tree():
     ledger = Probe()
     app = Supervisor([child(ledger, id="ledger", name="ledger"), child(lambda: Till(ledger.ref), id="till")])
@@ -349,9 +382,34 @@ async def test_a_probe_in_a_tree():
         send("ledger", "by name")
         assert ledger.received == [Posting(5), "by name"]
         await supervisor.terminate_child("ledger")
+        with pytest.raises(NotAlive):
+            ledger.ref  # noqa: B018  (it raises)
         await supervisor.restart_child("ledger")
         ledger.ref.send("after a restart")
         assert ledger.received[2:] == ["after a restart"]
+
+
+async def test_it_keeps_its_mailbox_as_any_actor():
+    async def fails(_):
+        await trio.sleep(1)
+        raise Boom
+
+    limits = Probe()
+    limits.answer("fails", fails)
+    limits.answer("limit", 10)
+    app = Supervisor([child(limits, id="limits", mailbox=Mailbox(kept=True))])
+    async with open_supervisor(app), trio.open_nursery() as nursery:
+        before = limits.ref
+
+        async def calls():
+            with pytest.raises(NotAlive):
+                await before.call("fails")
+
+        nursery.start_soon(calls)
+        await settle()
+        assert await before.call("limit") == 10
+        assert limits.received == ["fails", "limit"]
+        assert limits.ref is not before
 
 
 async def test_it_takes_part_in_a_stop_as_any_actor():

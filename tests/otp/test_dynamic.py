@@ -175,6 +175,7 @@ async def test_keys_are_spread_and_their_hash_never_changes():
     assert set(spread) == {f"e:{n}" for n in range(8)}
     assert max(spread.values()) < 1150
     assert [partition_id(spec, key) for key in ("user-7", b"user-7", "", 13, -1)] == ["e:1", "e:1", "e:0", "e:5", "e:7"]
+    assert partition_id(spec, "not utf-8: \udc80") in {child.id for child in spec.children}  # as names of files may be
 
 
 async def test_copies_may_be_supervisors():

@@ -23,6 +23,7 @@ from otp import (
     Supervisor,
     child,
     current_context,
+    host,
     open_supervisor,
     whereis,
 )
@@ -313,6 +314,27 @@ async def test_who_is_parked_is_named_and_does_not_make_it_unready():
         await below.restart_child("b")
         await supervisor.delete_child("a")
         assert runtime.readiness() == Readiness(ok=True)
+
+
+async def test_supervisors_that_are_guests_are_looked_at_too():
+    async def lives_elsewhere():
+        budget = RestartBudget(intensity=0, on_exceed="park")
+        inner = Supervisor([child(Echo, id="b", budget=budget, name="b")])
+        await host(current_context(), child(inner, id="inner"), stop=end)
+
+    end = trio.Event()
+    async with open_supervisor(Supervisor([child(lives_elsewhere, id="host", restart="temporary")])) as supervisor:
+        runtime = supervisor.runtime
+        await wait_all_tasks_blocked()
+        (guest,) = runtime.statistics().guests
+        assert (guest.path, [each.status for each in guest.children]) == ("app/host/inner", ["running"])
+        otp.send("b", boom)
+        await wait_all_tasks_blocked()
+        assert runtime.readiness() == Readiness(ok=True, parked=("app/host/inner/b",))
+        end.set()
+        await wait_all_tasks_blocked()
+        assert runtime.readiness() == Readiness(ok=True)
+        assert runtime.statistics().guests == ()
 
 
 async def test_conditions_make_it_unready_until_cleared():

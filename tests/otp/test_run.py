@@ -93,6 +93,15 @@ def test_a_signal_drains_and_exits_with_0(number):
     assert "Traceback" not in out
 
 
+def test_a_subscriber_of_the_runtime_that_was_passed_hears_of_the_first_start():
+    with Process("consumer") as process:
+        process.wait_for("path app/announce")
+        process.signal()
+        code, out = process.end()
+    assert code == 0
+    assert "seen: ChildStarted(path='app/consumer', incarnation=1," in out
+
+
 def test_while_it_drains_it_is_live_and_not_ready_and_a_second_signal_cuts_that_short():
     with Process("consumer", WORK="1000", HOLDFAST_GRACE="500") as process:
         process.wait_for("path app/announce")
@@ -119,6 +128,16 @@ def test_a_stuck_child_does_not_keep_the_process_and_leases_are_released():
     assert "not stopped within the grace time of 3 s: the process exits now, with code 75" in out
     assert re.search(r"still stopping; these have not ended: .*app/stuck", out)
     assert process.seconds < 30
+
+
+def test_a_stuck_child_ends_the_process_with_1_though_nobody_has_sent_a_signal_if_the_settings_say_so():
+    with Process("stuck group", HOLDFAST_GRACE="2", HOLDFAST_ON_STUCK="stop") as process:
+        code, out = process.end()
+    assert code == 1
+    assert "asked to stop by on_stuck (app/group/stuck): 2.0 s left" in out
+    assert "leases released" in out
+    assert "the process exits now, with code 1" in out
+    assert re.search(r"still stopping; these have not ended: .*app/group/stuck \(stuck\)", out)
 
 
 def test_a_blocked_loop_does_not_keep_the_process_and_its_blocker_is_named():

@@ -9,11 +9,25 @@ import trio
 import trio.lowlevel
 from trio.testing import wait_all_tasks_blocked
 
-from otp import Actor, Behaviour, ChildStuck, Killed, RestartBudget, Supervisor, child, current_context, send
+from otp import (
+    Actor,
+    Behaviour,
+    ChildStarted,
+    ChildStuck,
+    Killed,
+    RestartBudget,
+    Runtime,
+    Supervisor,
+    child,
+    run,
+    send,
+    serve,
+)
 from otp._probes import Answer
 from otp._service import DRAINED, FAILED, ServicePhase, _Service
 from otp._settings import RunSettings
 from otp._stop_request import GIVEN_BACK
+from otp.testing import capture_events
 
 
 class Consumer(Behaviour):
@@ -215,36 +229,114 @@ async def test_reports_what_it_waits_for(autojump_clock, caplog):
     ]
 
 
-async def test_a_service_can_be_told_to_stop_when_something_is_stuck(autojump_clock):
-    """As docs/supervisors_in_depth.md says. Otherwise its group would wait for it, in a process that seems well."""
-
-    async def deaf():
-        try:
-            await trio.sleep_forever()
-        finally:
-            with trio.CancelScope(shield=True):
-                await trio.sleep(30)
-
-    async def fails():
-        await trio.sleep(3)
-        raise ValueError
-
-    async def watch():
-        current_context().runtime.events.subscribe(lambda _: signal.raise_signal(signal.SIGTERM), ChildStuck)
+async def deaf():
+    """Goes on for 30 s after it was cancelled."""
+    try:
         await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(30)
 
-    group = Supervisor([child(deaf, shutdown=1.0), child(fails)], strategy="one_for_all")
-    service = Service([child(watch), child(group, id="group")])
+
+class DeafInInit(Actor):
+    async def init(self):
+        with trio.CancelScope(shield=True):
+            await trio.sleep(30)
+
+
+async def fail_at_3():
+    await trio.sleep(3)
+    raise ValueError
+
+
+def jobs(work):
+    return child(lambda: Consumer(work=work), id="jobs")
+
+
+def group_that_waits():
+    """One fails at 3, so the other is cancelled; that is found to be stuck at 9, and ends at 33."""
+    return child(Supervisor([child(deaf, shutdown=1.0), child(fail_at_3)], strategy="one_for_all"), id="group")
+
+
+async def test_what_is_stuck_is_reported_and_waited_for(autojump_clock):
+    service = Service([group_that_waits()])
     said = []
     service.runtime.events.subscribe(lambda _: said.append(service.ready()), ChildStuck)
-    put_back = service.stop_request.obey_signals()
-    try:
-        assert await service.run_and_ask() == DRAINED
-    finally:
-        put_back()
-    assert service.stop_request.by == "SIGTERM"
-    assert said == [Answer(ok=True, details={"stuck": ["app/group/deaf"]})]
-    assert service.phases == [("serving", 0), ("draining", 9), ("stopping", 9), ("stopped", 33)]
+    assert await service.run_and_ask(34) == DRAINED
+    assert said[0] == Answer(ok=True, details={"stuck": ["app/group/deaf"]})
+    assert service.phases[:2] == [("serving", 0), ("draining", 34)], "it went on until it was asked"
+
+
+async def test_what_is_stuck_makes_it_stop_if_the_settings_say_so(autojump_clock, caplog):
+    """Otherwise its group would wait for it, in a process that seems well."""
+    caplog.set_level(logging.INFO)
+    service = Service([group_that_waits(), jobs(4)], settle=2.0, grace=40.0, on_stuck="stop")
+    with capture_events(service.runtime) as events:
+        assert await service.run_and_ask() == FAILED
+    assert service.phases == [("serving", 0), ("settling", 9), ("draining", 11), ("stopping", 15), ("stopped", 33)]
+    assert [event.by for event in events.of(ServicePhase)] == [None, *["on_stuck (app/group/deaf)"] * 4]
+    assert "the service has failed: app/group/deaf is stuck, and on_stuck is 'stop'" in caplog.text
+    assert "asked to stop by on_stuck (app/group/deaf): 40.0 s left" in caplog.text
+
+
+async def test_work_given_back_does_not_hide_that_something_was_stuck(autojump_clock):
+    service = Service([group_that_waits(), jobs(math.inf)], grace=40.0, on_stuck="stop")
+    assert await service.run_and_ask() == FAILED
+    assert service._not_done == ["app/jobs"]
+
+
+async def test_what_is_stuck_in_its_init_makes_the_service_stop_too(autojump_clock):
+    service = Service([jobs(4), child(DeafInInit, init_timeout=1.0)], grace=40.0, on_stuck="stop")
+    assert await service.run_and_ask() == FAILED
+    assert service.phases == [("draining", 6), ("stopping", 10), ("stopped", 30)]
+
+
+@pytest.mark.parametrize("asked", [2, 6])
+async def test_what_is_stuck_while_it_stops_changes_nothing(autojump_clock, caplog, asked):
+    """It is found at 9: when asked at 2, the service stops by then; when asked at 6, it drains."""
+    service = Service([group_that_waits(), jobs(4)], grace=40.0, on_stuck="stop")
+    with capture_events(service.runtime) as events:
+        assert await service.run_and_ask(asked) == DRAINED
+    assert len(events.of(ChildStuck)) == 1
+    assert service.phases[1:3] == [("draining", asked), ("stopping", asked + 4)]
+    assert service.stop_request.count == 1
+    assert "the service has failed" not in caplog.text
+
+
+async def test_a_request_that_was_not_heard_yet_comes_before_what_is_stuck(autojump_clock):
+    """It would count as the second request, and cut the drain short."""
+    service = Service([group_that_waits(), jobs(4)], grace=40.0, on_stuck="stop")
+    # It is told before our subscriber: that subscribes when the service runs.
+    service.runtime.events.subscribe(lambda _: service.stop_request.ask("the test"), ChildStuck)
+    assert await service.run_and_ask() == DRAINED
+    assert service.stop_request.count == 1
+    assert service.phases[1:3] == [("draining", 9), ("stopping", 13)]
+
+
+async def test_what_is_stuck_while_it_gives_up_changes_nothing(autojump_clock):
+    budget = RestartBudget(intensity=0, on_exceed="escalate")
+    service = Service([child(deaf, shutdown=1.0), child(fail_at_3, budget=budget)], on_stuck="stop")
+    with capture_events(service.runtime) as events:
+        assert await service.run_and_ask() == FAILED
+    assert len(events.of(ChildStuck)) == 1
+    assert service.stop_request.count == 0
+    assert service.phases == [("serving", 0), ("stopping", 3), ("stopped", 33)]
+
+
+@pytest.mark.parametrize("cancelled_at", [0.5, 3])
+async def test_what_is_stuck_in_a_serve_that_is_cancelled_changes_nothing(autojump_clock, cancelled_at):
+    """It has no grace time then, neither while it starts nor while it serves: nothing may end it by force."""
+    service = Service([child(deaf, shutdown=1.0), child(lambda: Consumer(init=1), id="late")], on_stuck="stop")
+    with capture_events(service.runtime) as events, trio.move_on_after(cancelled_at):
+        await service.run_and_ask()
+    assert len(events.of(ChildStuck)) == 1
+    assert service.stop_request.count == 0
+
+
+async def test_serve_has_a_child_that_is_stuck_stop_it(autojump_clock):
+    app = Supervisor([group_that_waits()])
+    assert await serve(app, RunSettings(grace=40.0, on_stuck="stop")) == FAILED
+    assert trio.current_time() == 33
 
 
 async def test_giving_up_is_a_failure_with_its_cause_in_the_log(autojump_clock, caplog):
@@ -323,3 +415,29 @@ async def test_a_serve_that_is_cancelled_takes_in_no_more_work_whatever_does_not
             await trio.sleep(30)
         stuck.cancel()
     service.dismiss()
+
+
+async def test_a_subscriber_of_the_runtime_that_was_passed_hears_everything_from_the_first_start_on(autojump_clock):
+    async def stop_it():
+        await trio.sleep(3)
+        signal.raise_signal(signal.SIGTERM)
+        await trio.sleep_forever()
+
+    runtime = Runtime()
+    app = Supervisor([child(Consumer, id="first"), child(stop_it, id="second")])
+    with capture_events(runtime) as events:
+        assert await serve(app, runtime=runtime) == DRAINED
+    assert events.lines(ChildStarted) == ["started app/first", "started app/second"]
+    assert [(event.phase, event.by) for event in events.of(ServicePhase)] == [
+        ("serving", None),
+        ("draining", "SIGTERM"),
+        ("stopping", "SIGTERM"),
+        ("stopped", "SIGTERM"),
+    ]
+
+
+async def test_the_runtime_must_be_one():
+    with pytest.raises(TypeError, match="runtime must be a Runtime or None, not 'app'"):
+        await serve(Supervisor([]), runtime="app")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="runtime must be a Runtime or None, not 'app'"):
+        run(Supervisor([]), settings=RunSettings(), runtime="app")  # type: ignore[arg-type]

@@ -15,11 +15,12 @@ def test_reads_the_environment():
         "HOLDFAST_GRACE": "12.5",
         "HOLDFAST_PROBES": ":8080",
         "HOLDFAST_LOG_LEVEL": "debug",
+        "HOLDFAST_ON_STUCK": "Stop",
         "PATH": "/bin",
         "HOLDFASTER": "unrelated",
     }
     settings = RunSettings.from_env(environ=environ)
-    assert settings == RunSettings(grace=12.5, probes=":8080", log_level="DEBUG")
+    assert settings == RunSettings(grace=12.5, probes=":8080", log_level="DEBUG", on_stuck="stop")
     assert RunSettings.from_env(environ={"HOLDFAST_PROBES": ""}).probes is None
     assert RunSettings.from_env("POD_", environ={"POD_SETTLE": "3", "HOLDFAST_X": "1"}).settle == 3
 
@@ -35,6 +36,7 @@ def test_reads_the_environment():
         ("HOLDFAST_PROBES", "8080", "probes must be 'host:port', ':port' or '[v6 address]:port', not '8080'"),
         ("HOLDFAST_PROBES", ":65536", "probes must be"),
         ("HOLDFAST_LOG_LEVEL", "loud", "log_level must be one of 'DEBUG', 'INFO'"),
+        ("HOLDFAST_ON_STUCK", "exit", "on_stuck must be one of 'report', 'stop', not 'exit'"),
         ("HOLDFAST_STALL_LIMIT", "0.1", "stall_limit must be at least warn_after, 0.5, not 0.1"),
         ("HOLDFAST_GRACEE", "1", "HOLDFAST_GRACEE is no setting; there are HOLDFAST_GRACE, HOLDFAST_LOG_LEVEL"),
         ("HOLDFAST_PORTS", "1", "HOLDFAST_PORTS is no setting"),

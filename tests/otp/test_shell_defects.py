@@ -40,10 +40,16 @@ from otp import Actor, Supervisor, child, open_supervisor
 
 Life = shell.Life
 def interrupted(spec, *args):
-    if spec.id == "b":
+    if spec.id == "b" and sys.argv[1] != "stop":
         signal.raise_signal(signal.SIGINT)
     return Life(spec, *args)
 shell.Life = interrupted
+asked = Life.ask_to_stop
+def interrupted_too(life):
+    if life.spec.id == "app" and sys.argv[1] == "stop":
+        signal.raise_signal(signal.SIGINT)
+    asked(life)
+Life.ask_to_stop = interrupted_too
 
 class Cleans(Actor):
     async def terminate(self, reason):
@@ -65,9 +71,9 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("when", ["start", "request"])
+@pytest.mark.parametrize("when", ["start", "request", "stop"])
 def test_ctrl_c_in_the_middle_of_a_decision_ends_the_tree_in_order(tmp_path, when):
-    """Between what the core has decided and what is done about it: the rest of that is lost."""
+    """Between what the core has decided and what is done about it: the rest of that is lost. Or as the stop begins."""
     script = tmp_path / "script.py"
     script.write_text(INTERRUPTED)
     ran = subprocess.run(
@@ -79,7 +85,8 @@ def test_ctrl_c_in_the_middle_of_a_decision_ends_the_tree_in_order(tmp_path, whe
         timeout=60,
     )
     assert ran.returncode != -signal.SIGALRM, "it hangs"
-    assert (ran.stdout, ran.stderr) == ("cleaned a\ninterrupted\n", "")
+    cleaned = "cleaned b\n" * (when == "stop") + "cleaned a\n"
+    assert (ran.stdout, ran.stderr) == (f"{cleaned}interrupted\n", "")
 
 
 @pytest.mark.parametrize("backoff", [None, Backoff(initial=2.0, jitter=0.0)])
@@ -337,5 +344,54 @@ def test_an_argument_that_cannot_be_shown_is_no_failure_of_the_supervisor():
                 await supervisor.start_instance(1, Bad())
             assert ref is not None
             assert ref.alive
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "simple_one_for_one"])
+def test_nor_is_a_start_that_cannot_be_compared_or_looked_at(strategy):
+    class Awkward:
+        async def __call__(self):
+            await trio.sleep_forever()
+
+        def __eq__(self, other):
+            raise RuntimeError("eq")
+
+        __hash__ = object.__hash__
+
+        @property
+        def __signature__(self):
+            raise RuntimeError("signature")
+
+    def supervise():
+        return Supervisor([child(Awkward(), id="a")], strategy=strategy)
+
+    async def main():
+        async with open_supervisor(supervise(), log=False) as supervisor:
+            if strategy == "simple_one_for_one":
+                await supervisor.start_instance()
+            (before,) = supervisor.which_children()
+            await supervisor.change(supervise())
+            (after,) = supervisor.which_children()
+            assert after.ref is before.ref
+            assert after.spec.start is not before.spec.start
+
+    run_virtual(main)
+
+
+def test_nor_is_a_group_of_errors_that_cannot_be_split():
+    class Awkward(ExceptionGroup[Exception]):
+        def derive(self, excs):
+            raise RuntimeError("derive")
+
+    async def fails():
+        raise Awkward("both", [ValueError(), KeyError()])
+
+    async def main():
+        children = [child(trio.sleep_forever, id="a"), child(fails, restart="temporary")]
+        async with open_supervisor(Supervisor(children), log=False) as supervisor:
+            await trio.sleep(1)
+            (a,) = supervisor.which_children()
+            assert (a.status, a.ref and a.ref.incarnation) == ("running", 1)
 
     run_virtual(main)

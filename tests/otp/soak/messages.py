@@ -195,8 +195,7 @@ def no_room(world: World, ref: Ref, note: Note) -> None:
     world.claim(box.statistics().unread >= spec.limit, f"{record} refuses {note}, but has room")
     world.claim(when_full != "drop_newest", f"{record} refuses {note}, but is to drop it")
     if when_full == "drop_oldest":
-        older = [each for each in box.queue if isinstance(each, Note | Overflow) or is_call(each)]
-        older = [each for each in older if not is_turn(each)]
+        older = [each for each in box.queue if isinstance(each, Note | Overflow) or is_foreign_call(each)]
         world.claim(not older, f"{record} refuses {note} at {trio.current_time()}, but could drop {older}")
 
 
@@ -213,9 +212,5 @@ def is_full(ref: Ref) -> bool:
     return mailbox.when_full == "refuse" and ref.mailbox().unread >= mailbox.limit
 
 
-def is_turn(entry: object) -> bool:
-    return isinstance(entry, Request) and type(entry.message) is Turn
-
-
-def is_call(entry: object) -> bool:
-    return isinstance(entry, Request) and not isinstance(entry, Query)
+def is_foreign_call(entry: object) -> bool:
+    return isinstance(entry, Request) and not isinstance(entry, Query) and not isinstance(entry.message, Turn)
