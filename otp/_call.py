@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, final
 
 import outcome
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+from trio.lowlevel import (
+    Abort,
+    RaiseCancelT,
+    Task,
+    current_task,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
 
 from ._entries import Entry
 from ._errors import CallTimeout
@@ -94,6 +102,7 @@ class Request(Entry):
         self.deadline = deadline  # the same, or earlier: when whoever waits for the caller stops waiting
         self.watched: dict[Request, None] | None = None
 
+    @enable_ki_protection
     def reply(self, value: object) -> bool:
         """Answer the caller; False if it has gone."""
         task = self._take()
@@ -102,6 +111,7 @@ class Request(Entry):
         reschedule(task, outcome.Value(value))
         return True
 
+    @enable_ki_protection
     def fail(self, error: BaseException) -> bool:
         """Raise `error` in the caller; False if it has gone."""
         task = self._take()
@@ -165,6 +175,7 @@ class CallDeadlines:
     def __len__(self) -> int:
         return len(self.waiting)
 
+    @enable_ki_protection
     def watch(self, request: Request) -> None:
         """Have `request` fail with :exc:`CallTimeout` at its time, unless it is answered before."""
         self.waiting[request] = None

@@ -8,6 +8,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, cast, final
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ._errors import NotAlive
 from ._unwrap import unwrap
@@ -101,6 +102,7 @@ class Helpers:
                 return None
             raise
 
+    @enable_ki_protection  # or Ctrl-C could keep it from saying that it has opened: the actor's end waits for that
     async def _run(self) -> None:
         try:
             async with trio.open_nursery() as self._nursery:

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Final, Protocol, final
 
 import outcome
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+from trio.lowlevel import (
+    Abort,
+    RaiseCancelT,
+    Task,
+    current_task,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
 
 from ._call import Addressee, Request, Turn
 from ._entries import Entry, Halt, Last, Notice
@@ -117,6 +125,7 @@ class Box:
         left, self.queue = list(self.queue), _EMPTY
         return left
 
+    @enable_ki_protection
     def put(self, message: object) -> None:
         """Append a message, and wake the receiver if it is parked.
 
@@ -133,6 +142,7 @@ class Box:
             self.parked = None
             reschedule(task)
 
+    @enable_ki_protection
     async def put_wait(self, message: object) -> None:
         """Append a message, waiting for room as long as it takes; those who wait are served in turn.
 
@@ -199,6 +209,7 @@ class Box:
             self.queue.clear()
             self.queue.extend(kept)
 
+    @enable_ki_protection
     def admit(self) -> None:
         """Take in the messages of as many waiting senders as there is room for; the receiver calls it now and then.
 
@@ -327,12 +338,14 @@ class Box:
             self.limit = self._full
             self.state = _OPEN
 
+    @enable_ki_protection
     def _wake(self) -> None:
         task = self.parked
         if task is not None:
             self.parked = None
             reschedule(task)
 
+    @enable_ki_protection
     def _refuse_senders(self) -> None:
         while self._senders:
             task, _ = self._senders.popitem()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import trio
-from trio.lowlevel import current_task, reschedule, wait_task_rescheduled
+from trio.lowlevel import current_task, enable_ki_protection, reschedule, wait_task_rescheduled
 
 from ._call import DEFAULT_TIMEOUT, Call, Query, Request, Turn
 from ._current import CURRENT
@@ -66,6 +66,7 @@ class Ref:
         """Whether this incarnation has not ended yet. It may be starting, or stopping and take no more messages."""
         return not self._life.box.ended
 
+    @enable_ki_protection
     def send(self, message: object) -> None:
         """Put a message into the child's mailbox and come back at once; it is handled later, or never.
 
@@ -106,6 +107,7 @@ class Ref:
     async def call(self, request: Call[R], *, timeout: float = DEFAULT_TIMEOUT) -> R: ...
     @overload
     async def call(self, request: object, *, timeout: float = DEFAULT_TIMEOUT) -> Any: ...
+    @enable_ki_protection
     async def call(self, request: object, *, timeout: float = DEFAULT_TIMEOUT) -> Any:
         """Send a request and wait for the answer, which is what the child's `handle_call` returns.
 
@@ -170,6 +172,7 @@ class Ref:
         """
         return PendingCall(request, self._box)
 
+    @enable_ki_protection
     async def inspect(self, *, timeout: float = DEFAULT_TIMEOUT) -> Inspection:
         """Look at the actor's state, as its `describe_state` shows it, between two messages.
 
