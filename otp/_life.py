@@ -93,6 +93,7 @@ class Life:
         "answer_by",
         "behaviour",
         "box",
+        "cancelled",
         "cleanup",
         "cut_short",
         "early",
@@ -123,6 +124,7 @@ class Life:
         self._ref: Ref | None = None
         # One scope for the whole life.
         self.scope = trio.CancelScope()
+        self.cancelled = False  # otherwise than by a deadline; (trio would look at the clock to tell)
         self.up = False
         # False for a plain task, which is stopped by cancelling it.
         self.winds_down = False
@@ -191,11 +193,13 @@ class Life:
 
     def started(self) -> None:
         """Init is done: the init timeout ends, and the supervisor goes on to the next child."""
-        if self.up or self.stop_asked or self.scope.cancel_called:
+        if self.up or self.stop_asked or self.cancelled:
             return  # or too late: it was cancelled in its init, and that is what counts
-        self.up = True
         if self.scope.deadline != math.inf:
+            if self.scope.cancel_called:
+                return
             self.scope.deadline = math.inf
+        self.up = True
         self.parent.child_up(self)
 
     def ask_to_stop(self) -> None:
@@ -220,7 +224,12 @@ class Life:
         if ready and self.winds_down and shutdown != "brutal":
             self._wind_down()
         else:
-            self.scope.cancel(reason=f"{self.parent.path or 'the runtime'} stops {self.spec.id}")
+            self.cancel(f"{self.parent.path or 'the runtime'} stops {self.spec.id}")
+
+    def cancel(self, reason: str) -> None:
+        """Cancel all that the child does, but not its cleanup."""
+        self.cancelled = True
+        self.scope.cancel(reason=reason)
 
     def hurry(self, since: float) -> None:
         """While it stops, `since` then: the whole shutdown may take less now, so this child may take less, too."""
@@ -261,7 +270,7 @@ class Life:
         if self.failure is None:
             self.failure = error
             self.begin_to_end()
-            self.scope.cancel(reason="a helper or a link of it has failed")
+            self.cancel("a helper or a link of it has failed")
 
     def begin_to_end(self) -> None:
         """From here on it does nothing but end: it has its `shutdown` time for that, and is stuck if that is over."""

@@ -89,10 +89,10 @@ class Overdue:
         life, self._start_due = self._starting, math.inf
         if life is None or life.stop_asked:
             return
-        if life.scope.cancel_called:
+        if life.cancelled:
             yield from self._report(life, self._began, "began to start", now)
         else:
-            life.scope.cancel(reason=f"its init took longer than {life.spec.init_timeout:g} s")
+            life.cancel(f"its init took longer than {life.spec.init_timeout:g} s")
             self._start_due = now + GRACE
 
     def forget(self, life: Life) -> None:

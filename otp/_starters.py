@@ -30,23 +30,27 @@ MOST: Final = 64
 
 @final
 class Starters:
-    """Where a supervisor has its children started by `run_child`, in `nursery`, each in a copy of `context`."""
+    """Where a supervisor has its children started by `run_child`, in `nursery`, each in a copy of `context`.
 
-    __slots__ = ("_ahead", "_context", "_next", "_nursery", "_run_child", "_spare")
+    `others` tells about how many are to start after the one whose turn it is.
+    """
 
-    def __init__(self, run_child: RunChild, nursery: trio.Nursery, context: Context) -> None:
+    __slots__ = ("_ahead", "_context", "_next", "_nursery", "_others", "_run_child", "_spare")
+
+    def __init__(self, run_child: RunChild, nursery: trio.Nursery, context: Context, others: Callable[[], int]) -> None:
         self._run_child = run_child
+        self._others = others
         self._nursery = nursery
         self._context = context
         self._next: Life | None = None
         self._spare = 0  # tasks that were spawned and have not begun
         self._ahead = 1  # how many to spawn; twice as many each time that all found something to start
 
-    def start(self, life: Life, others: int) -> None:
-        """Have `life` begin. About so many `others` are to start after it."""
+    def start(self, life: Life) -> None:
+        """Have `life` begin."""
         self._next = life
         if not self._spare:
-            self._spare = min(self._ahead, 1 + others)
+            self._spare = min(self._ahead, 1 + self._others())
             self._ahead = min(2 * self._ahead, MOST)
             # In the supervisor's context: that of the task in which this happens is none of the child's business.
             self._context.run(self._spawn, self._spare, life.spec.id)

@@ -86,7 +86,6 @@ class SupervisorCore:
             workers=len(self._roster) - supervisors,
         )
 
-    @property
     def due(self) -> int:
         """About how many children wait for their turn to start."""
         return self._roster.due

@@ -104,7 +104,7 @@ class SupervisorTask(Behaviour):
             self.runtime.guests.append(self)
         try:
             async with trio.open_nursery() as self.nursery:
-                self._starters = Starters(self._run_child, self.nursery, contextvars.copy_context())
+                self._starters = Starters(self._run_child, self.nursery, contextvars.copy_context(), self.core.due)
                 self._post(p.Start())
                 try:
                     while self._end is None:
@@ -259,7 +259,7 @@ class SupervisorTask(Behaviour):
                 self._lives[action.id] = life
                 if self._unread and (left := self._unread.pop(action.id, None)):
                     life.box.inherit(left.messages)
-                self._starters.start(life, self.core.due)
+                self._starters.start(life)
             case p.StopChild():
                 life = self._lives[action.id]
                 life.ask_to_stop()
