@@ -210,4 +210,6 @@ class World:
         if record is not None and record.kind == "host":
             return True  # that may be its guest, which comes and goes
         life = life_at(ref)
-        return ref in self.revoked or life.stop_asked or life.box.reason is not None or not life.begun
+        init_has_failed = not life.up and life.box.closing  # and it waits for its helpers yet
+        ends = life.stop_asked or init_has_failed or life.box.reason is not None
+        return ref in self.revoked or ends or not life.begun
