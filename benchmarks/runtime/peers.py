@@ -6,9 +6,9 @@ again and again. `otp` has its default timeout of 5 s on each; the peers have no
 nothing per message in any of them, so only ours is supervised. Handlers do nothing.
 
 Each run is the second one in a process of its own, because pykka's depend on what was before: a call is two switches
-between threads, and these take six times as long when the threads are on different cores. That is where Linux puts them
-if two cores are free, and so it is what is compared; the two threads are bound to two cores for it, or what else the
-machine does meanwhile would decide. How it is if both are kept on one core is shown beside it.
+between threads, and these take six times as long when the threads are on different cores, which is where Linux puts
+them if they are free. That is what is compared, so the machine must be idle: with one core busy, both run on the other.
+How it would be if both were kept on one core is shown beside it.
 
 A peer that is not installed, or that this version of Python cannot have, is left out of "the best".
 """
@@ -184,29 +184,18 @@ def otpylib_calls() -> float:
 # -- pykka: a thread for each actor ----------------------------------------------------------------------
 
 
-def with_pykka(body: Callable[[Any], float], cores: int = 0) -> float:
-    """`cores`: to how many the two threads are bound; 0 for not at all."""
+def with_pykka(body: Callable[[Any], float]) -> float:
     import pykka
 
-    allowed = sorted(os.sched_getaffinity(0)) if cores else []
-
     class Server(pykka.ThreadingActor):
-        def on_start(self) -> None:
-            if cores:
-                os.sched_setaffinity(0, {allowed[cores - 1]})  # (that is this thread, in Linux)
-
         def on_receive(self, message: object) -> object:
             return message
 
-    if cores:
-        os.sched_setaffinity(0, {allowed[0]})
     server = Server.start()
     try:
         return body(server)
     finally:
         server.stop()
-        if cores:
-            os.sched_setaffinity(0, allowed)
 
 
 def pykka_sends() -> float:
@@ -220,27 +209,19 @@ def pykka_sends() -> float:
     return with_pykka(body)
 
 
-def pykka_calls_on(cores: int) -> float:
+def pykka_calls_on_one_core() -> float:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    return pykka_calls()
+
+
+def pykka_calls() -> float:
     def body(server: Any) -> float:
         begun = now()
         for i in range(CALLS):
             server.ask(i)
         return CALLS / (now() - begun)
 
-    return with_pykka(body, cores)
-
-
-def pykka_calls() -> float:
-    return pykka_calls_on(2 if bindable_cores() > 1 else 0)
-
-
-def pykka_calls_on_one_core() -> float:
-    return pykka_calls_on(1)
-
-
-def bindable_cores() -> int:
-    """To how many cores a thread can be bound; 0 where the system has nothing for that."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else 0
+    return with_pykka(body)
 
 
 # -- the rows --------------------------------------------------------------------------------------------
@@ -274,7 +255,7 @@ def measure() -> list[Row]:
         *compare("send in a loop", otp_sends, {peer.name: peer.sends for peer in PEERS if peer.here}),
         *compare("call in a loop", otp_calls, {peer.name: peer.calls for peer in PEERS if peer.here}),
     ]
-    if PYKKA.here and bindable_cores():
+    if PYKKA.here and sys.platform == "linux":
         seen = interleave({"otp": fresh(otp_calls), "pykka": fresh(pykka_calls_on_one_core)}, ROUNDS)
         rows.append(row("call in a loop", "pykka, if its threads are kept on one core", seen["otp"], seen["pykka"]))
     return rows
