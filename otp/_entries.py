@@ -51,7 +51,6 @@ class Entry:
         raise NotImplementedError
 
 
-@final
 class Halt(Entry):
     """End with `reason` now, after the current handler."""
 
@@ -68,17 +67,12 @@ class Halt(Entry):
 
 
 @final
-class Last(Entry):
+class Last(Halt):
     """End with `reason` when all is handled that is there, and what the handlers of that continue with."""
 
-    __slots__ = ("reason",)
+    __slots__ = ()
 
-    def __init__(self, reason: ExitReason) -> None:
-        self.reason = reason
-
-    async def act(self, actor: Handlers) -> ExitReason:  # noqa: ARG002
-        """End."""
-        return self.reason
+    jumps_queue = False
 
 
 @final
